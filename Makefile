@@ -1,0 +1,58 @@
+# Every verb is one line of a tool that also works without make. Nothing is installed outside this checkout:
+# .venv/ holds Python packages, .tools/ holds unpacked Debian packages that only tests use.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PY := .venv/bin/python
+# The caller's umask and locale must not change a test.
+export LC_ALL := C.UTF-8
+
+.PHONY: help demo test test-all unit check format protos locks docs bench-serve tools clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+demo: venv-run ## a cluster of five daemons on loopback, an origin behind a slow link, and what it saved
+	@$(PY) -m mirror demo $(ARGS)
+
+test: venv-dev tools ## all tests that matter, in under 15 minutes
+	@$(PY) -m pytest -q -m "not matrix" $(ARGS)
+
+test-all: venv-dev tools ## the full matrix
+	@$(PY) -m pytest -q $(ARGS)
+
+unit: venv-dev ## pure code and seams only, a few seconds
+	@$(PY) -m pytest -q tests/unit tests/seams $(ARGS)
+
+check: venv-dev ## format, lint, types, import contracts, generated files
+	@.venv/bin/ruff format --check --quiet . || { .venv/bin/ruff format --diff --quiet .; exit 1; }
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --config .importlinter
+	@$(PY) -m tests.support.protos --check
+
+format: venv-dev ## rewrites what check would refuse in format and lint
+	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format --quiet .
+
+protos: venv-dev ## regenerates containerd/api from its .proto files
+	@$(PY) -m tests.support.protos
+
+locks: venv-dev ## compiles requirements/*.txt from pyproject.toml
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/compile.sh
+
+docs: venv-dev ## regenerates docs/settings.md
+	@$(PY) -m mirror.settings --write docs/settings.md
+
+bench-serve: venv-dev tools ## idle memory, a manifest hit and a 1 GiB blob, next to nginx: one JSON line
+	@$(PY) -m tests.bench.serve $(ARGS)
+
+tools: venv-dev
+	@$(PY) -m tests.support.debs
+
+clean: ## removes .venv and .tools
+	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: venv-run venv-dev
+venv-run:
+	@requirements/venv.sh run
+venv-dev:
+	@requirements/venv.sh dev

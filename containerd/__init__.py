@@ -1,0 +1,1 @@
+"""A typed asyncio client of containerd that has never heard of peers."""

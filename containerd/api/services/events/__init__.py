@@ -1,0 +1,1 @@
+"""Generated from the .proto files here by `make protos`; do not edit."""

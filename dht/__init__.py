@@ -1,0 +1,1 @@
+"""A Kademlia provider-record DHT that has never heard of OCI."""

@@ -1,0 +1,1 @@
+"""What this host tells the cluster that it holds."""

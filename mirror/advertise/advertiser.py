@@ -1,0 +1,45 @@
+"""Carries what the store says to discovery. Decides nothing: see `inventory`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from mirror.advertise.inventory import Announce, Inventory, Withdraw
+from mirror.discovery.base import Discovery
+from mirror.store.base import ContentStore, Snapshot, StreamLost
+
+log = logging.getLogger(__name__)
+
+
+class Advertiser:
+    """`gauge` is told how many digests are announced."""
+
+    def __init__(self, store: ContentStore, discovery: Discovery, gauge: Callable[[float], None]) -> None:
+        self._store = store
+        self._discovery = discovery
+        self._gauge = gauge
+        self._inventory = Inventory()
+
+    @property
+    def announced_count(self) -> int:
+        return self._inventory.announced_count
+
+    async def run(self) -> None:
+        """Serves until cancelled."""
+        async for event in self._store.watch():
+            if isinstance(event, StreamLost):
+                log.warning("the content store went away: %s; what was announced stays", event.reason)
+            for command in self._inventory.handle(event):
+                match command:
+                    case Announce(keys):
+                        await self._discovery.announce(keys)
+                    case Withdraw(keys):
+                        await self._discovery.withdraw(keys)
+            self._gauge(self._inventory.announced_count)
+
+    async def withdraw_all(self) -> None:
+        """This host leaves."""
+        for command in self._inventory.handle(Snapshot({})):
+            if isinstance(command, Withdraw):
+                await self._discovery.withdraw(command.keys)

@@ -1,0 +1,214 @@
+"""The composition root: makes every part, starts them in order, stops them in reverse. Decides nothing else.
+
+Modes are substitutions made here: another store, another discovery. Start order: addresses, store, peers, registry,
+ready. On SIGTERM or SIGINT: unready, no new downloads, open answers drain, withdraw, exit; a second signal ends the
+process at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from containerd.client import Client
+from mirror.admin.server import AdminServer, metrics_app
+from mirror.advertise.advertiser import Advertiser
+from mirror.discovery.base import Discovery
+from mirror.discovery.static_discovery import StaticDiscovery
+from mirror.download.download import DownloadPorts
+from mirror.download.downloads import Downloads
+from mirror.identity import Identity, load_identity
+from mirror.metrics import Metrics
+from mirror.peer.client import PeerClient
+from mirror.peer.server import PeerServer
+from mirror.peer.wire import PEER_WIRE_VERSION
+from mirror.registry.policy import Policy
+from mirror.registry.registry import Registry
+from mirror.secret import ClusterSecret, Subkey
+from mirror.settings import ServeSettings
+from mirror.store.base import ContentStore
+from mirror.store.containerd_store import ContainerdStore
+from mirror.store.directory_store import DirectoryStore
+from mirror.version import VERSION
+from mirror.web.listener import Listener, bind
+
+log = logging.getLogger(__name__)
+
+# DESIGN §12. A layer of a gigabyte at 100 MB/s just ends; Kubernetes allows 30 s in all.
+DRAIN_S = 10.0
+WITHDRAW_S = 2.0
+# Status and metrics are short answers.
+ADMIN_DRAIN_S = 0.5
+PEER_HTTP_USE = "peer-http"
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    store: ContentStore
+    discovery: Discovery
+    downloads: Downloads
+    advertiser: Advertiser
+    registry: Registry
+    peer_server: PeerServer
+    metrics: Metrics
+
+
+class Daemon:
+    """One daemon. `stop` may be called from a signal handler."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serves until `stop`. Raises: MirrorError where it cannot start."""
+        settings = self._settings
+        identity = load_identity(settings.data_dir)
+        keys = self._keys()
+        async with contextlib.AsyncExitStack() as stack:
+            # Addresses first: a second daemon on the host fails here, before it touches anything.
+            sockets = {
+                name: stack.enter_context(contextlib.closing(bind(name, address.host, address.port)))
+                for name, address in self._addresses().items()
+            }
+            client = await stack.enter_async_context(PeerClient(keys, time.time))
+            store = await stack.enter_async_context(self._store())
+            parts = self._parts(store, client, keys, identity)
+            peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S)
+            registry = Listener(parts.registry.app, sockets["registry"], drain_s=DRAIN_S)
+            admin = Listener(self._admin(parts, identity).app, sockets["admin"], drain_s=ADMIN_DRAIN_S)
+            aside = [admin]
+            if "metrics" in sockets:
+                aside.append(Listener(metrics_app(parts.metrics), sockets["metrics"], drain_s=ADMIN_DRAIN_S))
+            await self._serve(parts, [peer, registry], aside)
+
+    async def _serve(self, parts: _Parts, content: list[Listener], aside: list[Listener]) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            services = [
+                tasks.create_task(service.run(), name=type(service).__name__)
+                for service in (parts.store, parts.discovery, parts.downloads, parts.advertiser)
+            ]
+            try:
+                for listener in [*aside, *content]:
+                    await listener.start()
+                host, port = content[-1].address
+                log.info("serving containerd", extra={"address": f"{host}:{port}", "version": VERSION})
+                await self._stopping.wait()
+                log.info("stopping: open answers have %g s", DRAIN_S)
+                parts.registry.drain()
+            finally:
+                async with asyncio.TaskGroup() as stops:
+                    for listener in content:
+                        stops.create_task(listener.stop())
+                for listener in aside:
+                    await listener.stop()
+                for service in services:
+                    service.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WITHDRAW_S):
+                await parts.advertiser.withdraw_all()
+        log.info("stopped")
+
+    def _addresses(self) -> dict[str, HostPort]:
+        settings = self._settings
+        addresses = {"registry": settings.registry_addr, "peer": settings.peer_addr, "admin": settings.admin_addr}
+        if settings.metrics_addr is not None:
+            addresses["metrics"] = settings.metrics_addr
+        return addresses
+
+    def _keys(self) -> tuple[Subkey, ...]:
+        path = self._settings.cluster_secret_file
+        if path is None:
+            log.warning(
+                "no --cluster-secret-file: any machine with a private address may fetch cached content by digest"
+            )
+            return ()
+        return ClusterSecret.load(path).subkeys(PEER_HTTP_USE, self._settings.cluster)
+
+    @contextlib.asynccontextmanager
+    async def _store(self) -> AsyncIterator[ContentStore]:
+        settings = self._settings
+        if settings.store == "directory":
+            yield DirectoryStore(settings.store_dir, quota_bytes=settings.cache_size_bytes)
+            return
+        async with Client(settings.containerd_sock) as client:
+            yield ContainerdStore(client, settings.containerd_namespaces, settings.containerd_content_path)
+
+    def _parts(
+        self, store: ContentStore, client: PeerClient, keys: tuple[Subkey, ...], identity: Identity
+    ) -> _Parts:
+        settings = self._settings
+        metrics = Metrics()
+        rng = random.Random()
+        discovery = StaticDiscovery(settings.static_peers, client.size_bytes, time.monotonic)
+        ports = DownloadPorts(
+            discovery, client, store.discard_ingest, metrics.peer_received_bytes.inc, time.monotonic
+        )
+        downloads = Downloads(ports, rng)
+        policy = Policy(settings.mirrors, settings.filters)
+        return _Parts(
+            store,
+            discovery,
+            downloads,
+            Advertiser(store, discovery, metrics.announced.set),
+            Registry(store, downloads, policy, metrics),
+            PeerServer(store, keys, identity.node_id, time.time, metrics.peer_served_bytes.inc),
+            metrics,
+        )
+
+    def _admin(self, parts: _Parts, identity: Identity) -> AdminServer:
+        def unready() -> list[str]:
+            reasons = [parts.store.unavailable, parts.discovery.unready]
+            if self._stopping.is_set():
+                reasons.append("stopping")
+            return [reason for reason in reasons if reason is not None]
+
+        def status() -> Mapping[str, object]:
+            value = parts.metrics.value
+            return {
+                "version": VERSION,
+                "peer_wire_version": PEER_WIRE_VERSION,
+                "node_id": str(identity.node_id),
+                "cluster": self._settings.cluster,
+                "unready": unready(),
+                "announced_digests": parts.advertiser.announced_count,
+                "bytes_from_local": value("peili_bytes_total", source="local"),
+                "bytes_from_peers": value("peili_bytes_total", source="peer"),
+                "bytes_received_from_peers": value("peili_peer_received_bytes_total"),
+                "bytes_served_to_peers": value("peili_peer_served_bytes_total"),
+            }
+
+        return AdminServer(unready, status, self._settings.admin_addr.host)
+
+
+async def run(settings: ServeSettings) -> None:
+    """A daemon with the process's signals. Raises: MirrorError where it cannot start."""
+    daemon = Daemon(settings)
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def on_signal() -> None:
+        nonlocal asked
+        if asked:
+            os._exit(1)
+        asked = True
+        daemon.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        await daemon.run()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+

@@ -1,0 +1,1 @@
+"""Who holds a key: the port and its adapters."""

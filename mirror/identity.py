@@ -1,0 +1,105 @@
+"""Who this daemon is: the node id that it keeps, and the epoch that tells its starts apart.
+
+Both live in `node.json` of the data directory, so that a host that comes back is the same node. Refuses to guess:
+a damaged file ends the start, since a new id would leave the old one's records with every other node for an hour.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from dht.ids import ID_BYTES, IdInvalid, NodeId
+from mirror.errors import MirrorError
+
+NODE_FILE = "node.json"
+# The file has about 80 bytes; whatever is longer is not ours.
+FILE_MAX_BYTES = 4096
+# What every reader of JSON keeps exact.
+EPOCH_MAX = 2**53 - 1
+
+
+class IdentityDamaged(MirrorError):
+    """`node.json` does not hold an identity."""
+
+
+class IdentityUnwritable(MirrorError):
+    """The data directory does not take `node.json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`epoch` counts the starts with this data directory, from 1."""
+
+    node: NodeId
+    epoch: int
+
+
+class _NodeFile(msgspec.Struct, frozen=True):
+    id: str
+    epoch: int
+
+
+def begin(data_dir: Path, random_bytes: Callable[[int], bytes] = os.urandom) -> Identity:
+    """Reads the identity, or makes one, and counts this start: it is on disk before this returns. Makes the data
+    directory (0700) where there is none. Raises: IdentityDamaged, IdentityUnwritable."""
+    path = data_dir / NODE_FILE
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        last = _read(path)
+        identity = Identity(NodeId(random_bytes(ID_BYTES)), 1) if last is None else _next(last)
+        _write(path, identity)
+    except OSError as exc:
+        raise IdentityUnwritable(
+            f"{path} cannot be read and written: {exc.strerror or exc}; free the disk, mend the permissions, "
+            f"or choose another --data-dir"
+        ) from exc
+    return identity
+
+
+def _next(last: Identity) -> Identity:
+    return Identity(last.node, last.epoch + 1)
+
+
+def _read(path: Path) -> Identity | None:
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    try:
+        if len(content) > FILE_MAX_BYTES:
+            raise ValueError(f"it is longer than {FILE_MAX_BYTES} bytes")
+        stored = msgspec.json.decode(content, type=_NodeFile)
+        if not 0 < stored.epoch < EPOCH_MAX:
+            raise ValueError(f"epoch {stored.epoch} is out of range")
+        return Identity(NodeId.parse(stored.id), stored.epoch)
+    except (msgspec.DecodeError, IdInvalid, ValueError) as exc:
+        raise IdentityDamaged(
+            f"{path} is damaged: {exc}; restore it, or delete it and this host joins under a new node id"
+        ) from exc
+
+
+def _write(path: Path, identity: Identity) -> None:
+    """All or nothing, also through a power cut."""
+    content = msgspec.json.encode(_NodeFile(str(identity.node), identity.epoch)) + b"\n"
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{NODE_FILE}.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,1 @@
+"""The vocabulary of the OCI specifications: digests, ranges, paths, media types, error codes. Pure."""

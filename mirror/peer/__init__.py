@@ -1,0 +1,1 @@
+"""HTTP between daemons: proof of membership, the serving side, the asking side."""

@@ -1,0 +1,235 @@
+"""Asks one peer for one blob or part of it, once. Which peer, and what to do when it fails, is for others to decide.
+
+Every failure is one of `mirror.peer.errors`; nothing that a peer sends escapes as another exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from dht.ids import NodeId
+from mirror.discovery.base import Peer
+from mirror.oci.byterange import ByteSpan, ContentRange
+from mirror.oci.digest import Digest
+from mirror.peer import wire
+from mirror.peer.errors import (
+    PeerAbsent,
+    PeerBroke,
+    PeerError,
+    PeerIncompatible,
+    PeerNonsense,
+    PeerRefused,
+    PeerStalled,
+    PeerUnreachable,
+)
+from mirror.secret import Subkey
+
+log = logging.getLogger(__name__)
+
+# A peer that does not complete a handshake within a second is slower than going to the origin.
+CONNECT_TIMEOUT_S = 1.0
+# DESIGN §6: a source silent for this long is left for another; containerd itself would wait for ever.
+STALL_TIMEOUT_S = 2.0
+# What one connection may hold in user memory before reading pauses (aiohttp pauses at twice this).
+READ_BUFFER_BYTES = 256 * 1024
+# All peers together: the daemon of a host with a few dozen layers in flight stays far below.
+CONNECTIONS_MAX_COUNT = 512
+# Peers whose node id and clock are remembered; a cluster larger than this learns again, one round trip each.
+CONTACTS_MAX_COUNT = 16_384
+# An error body of a peer is read this far, for its reason.
+ERROR_BODY_MAX_BYTES = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class _Contact:
+    node: NodeId | None
+    clock_offset_s: int
+
+
+class PeerBody:
+    """An answer whose headers were checked. `span` is what it carries of a blob of `size_bytes`."""
+
+    def __init__(self, peer: Peer, span: ByteSpan, size_bytes: int, response: aiohttp.ClientResponse) -> None:
+        self.span = span
+        self.size_bytes = size_bytes
+        self._peer = str(peer)
+        self._response = response
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes in order. Raises: PeerStalled, PeerBroke. A reader that pauses is no stall."""
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except aiohttp.SocketTimeoutError as exc:
+            raise PeerStalled(self._peer, f"sent no byte for {STALL_TIMEOUT_S:g} s") from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise PeerBroke(self._peer, f"ended the body early: {_reason(exc)}") from exc
+
+
+class PeerClient:
+    """Use as an async context manager. `keys` signs with its first; empty means a cluster without a secret."""
+
+    def __init__(self, keys: Sequence[Subkey], unix_clock: Callable[[], float]) -> None:
+        self._keys = tuple(keys)
+        self._unix_clock = unix_clock
+        self._contacts: OrderedDict[Peer, _Contact] = OrderedDict()
+        self._named_incompatible: set[Peer] = set()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> PeerClient:
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=2 * CONNECT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=STALL_TIMEOUT_S
+        )
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX_COUNT, ttl_dns_cache=30),
+            timeout=timeout,
+            read_bufsize=READ_BUFFER_BYTES,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={wire.HOP_HEADER: "1", "Accept-Encoding": "identity", "User-Agent": "peili"},
+            trust_env=False,  # a proxy is for the origin, never for peers
+        )
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def size_bytes(self, peer: Peer, digest: Digest) -> int:
+        """The size of a blob that the peer holds. Raises: PeerError; PeerAbsent where it does not hold it."""
+        async with self._request(peer, "HEAD", digest, "") as response:
+            self._check_status(peer, response, None)
+            return _content_length(peer, response.headers)
+
+    @contextlib.asynccontextmanager
+    async def fetch(self, peer: Peer, digest: Digest, start: int, stop: int | None) -> AsyncIterator[PeerBody]:
+        """Opens bytes `start` to `stop` (None: the end). Raises: PeerError. Leaving the block early closes the
+        connection; leaving it after the last byte keeps it for the next request."""
+        whole = start == 0 and stop is None
+        range_header = "" if whole else f"bytes={start}-{'' if stop is None else stop - 1}"
+        async with self._request(peer, "GET", digest, range_header) as response:
+            self._check_status(peer, response, await self._error_text(response))
+            yield self._checked_body(peer, response, start, stop, whole)
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self, peer: Peer, method: str, digest: Digest, range_header: str
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        assert self._session is not None
+        url = URL(f"http://{peer}{wire.BLOB_PATH}{digest}", encoded=True)
+        what = wire.Request(method, url.raw_path_qs, range_header)
+        async with contextlib.AsyncExitStack() as stack:
+            response = None
+            for attempt in (1, 2):
+                headers = {"Authorization": self._sign(peer, what)}
+                if range_header:
+                    headers["Range"] = range_header
+                try:
+                    response = await stack.enter_async_context(
+                        self._session.request(method, url, headers=headers, allow_redirects=False)
+                    )
+                except aiohttp.SocketTimeoutError as exc:
+                    raise PeerStalled(str(peer), f"did not answer within {STALL_TIMEOUT_S:g} s") from exc
+                except (aiohttp.ClientConnectionError, TimeoutError, OSError) as exc:
+                    raise PeerUnreachable(str(peer), _reason(exc)) from exc
+                except (aiohttp.ClientError, ValueError) as exc:
+                    raise PeerNonsense(str(peer), f"no HTTP answer: {_reason(exc)}") from exc
+                if response.status != 401 or attempt == 2 or not self._learn(peer, response, headers):
+                    break
+            assert response is not None
+            yield response
+
+    def _sign(self, peer: Peer, what: wire.Request) -> str:
+        contact = self._contacts.get(peer, _Contact(None, 0))
+        unix_s = int(self._unix_clock()) + contact.clock_offset_s
+        key = self._keys[0] if self._keys else None
+        return wire.sign(what, key, unix_s=unix_s, node=contact.node)
+
+    def _learn(self, peer: Peer, response: aiohttp.ClientResponse, headers: dict[str, str]) -> bool:
+        challenge = response.headers.get(wire.CHALLENGE_HEADER)
+        learned = wire.read_challenge(challenge, headers["Authorization"], self._keys)
+        if learned is None:
+            return False
+        offset_s = learned.unix_s - int(self._unix_clock())
+        # A second or two is the round trip, not a wrong clock.
+        self._contacts[peer] = _Contact(learned.node, offset_s if abs(offset_s) > wire.FRESHNESS_S // 4 else 0)
+        self._contacts.move_to_end(peer)
+        if len(self._contacts) > CONTACTS_MAX_COUNT:
+            self._contacts.popitem(last=False)
+        return True
+
+    async def _error_text(self, response: aiohttp.ClientResponse) -> str:
+        if response.status in (200, 206):
+            return ""
+        try:
+            text = await response.content.read(ERROR_BODY_MAX_BYTES)
+        except (aiohttp.ClientError, OSError):
+            return ""
+        return text.decode("utf-8", "replace")
+
+    def _check_status(self, peer: Peer, response: aiohttp.ClientResponse, text: str | None) -> None:
+        status = response.status
+        if status in (200, 206):
+            return
+        if status == 404:
+            raise PeerAbsent(str(peer), "does not hold it")
+        versions = response.headers.get(wire.VERSIONS_HEADER)
+        if status == 400 and versions is not None:
+            self._name_incompatible(peer, versions[:40])
+            raise PeerIncompatible(str(peer), f"speaks wire versions {versions[:40]}")
+        detail = f": {text}" if text else ""
+        raise PeerRefused(str(peer), f"answered {status}{detail}")
+
+    def _name_incompatible(self, peer: Peer, versions: str) -> None:
+        if peer in self._named_incompatible or len(self._named_incompatible) >= CONTACTS_MAX_COUNT:
+            return
+        self._named_incompatible.add(peer)
+        log.warning(
+            "peer %s speaks wire versions %s and this daemon %s: it is left aside; update the older of the two",
+            peer,
+            versions,
+            ", ".join(str(version) for version in wire.SPOKEN_VERSIONS),
+        )
+
+    def _checked_body(
+        self, peer: Peer, response: aiohttp.ClientResponse, start: int, stop: int | None, whole: bool
+    ) -> PeerBody:
+        length_bytes = _content_length(peer, response.headers)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise PeerNonsense(str(peer), "sent a compressed body")
+        if whole:
+            if response.status != 200:
+                raise PeerNonsense(str(peer), f"answered {response.status} to a request without a range")
+            return PeerBody(peer, ByteSpan(0, length_bytes), length_bytes, response)
+        told = ContentRange.parse(response.headers.get("Content-Range"))
+        if response.status != 206 or told is None:
+            raise PeerNonsense(str(peer), f"answered {response.status} without a usable range to a ranged request")
+        wanted_stop = told.size_bytes if stop is None else min(stop, told.size_bytes)
+        if told.span != ByteSpan(start, max(start, wanted_stop)) or told.span.length_bytes != length_bytes:
+            raise PeerNonsense(
+                str(peer),
+                f"sent {told.span.content_range(told.size_bytes)} in {length_bytes} bytes when bytes from {start} were asked for",
+            )
+        return PeerBody(peer, told.span, told.size_bytes, response)
+
+
+def _content_length(peer: Peer, headers: CIMultiDictProxy[str]) -> int:
+    text = headers.get("Content-Length", "")
+    if not text.isdecimal() or len(text) > 18:
+        raise PeerNonsense(str(peer), "told no length")
+    return int(text)
+
+
+def _reason(exc: BaseException) -> str:
+    if isinstance(exc, asyncio.TimeoutError):
+        return "timed out"
+    return str(exc) or type(exc).__name__

@@ -1,0 +1,41 @@
+"""Why a peer did not give what it was asked for. Each is one source's failure and never escapes a download."""
+
+from __future__ import annotations
+
+from mirror.errors import TransferError
+
+
+class PeerError(TransferError):
+    """Base class. `peer` is host:port as text."""
+
+    def __init__(self, peer: str, message: str) -> None:
+        super().__init__(f"peer {peer}: {message}")
+        self.peer = peer
+
+
+class PeerAbsent(PeerError):
+    """It does not hold the content. Normal."""
+
+
+class PeerUnreachable(PeerError):
+    """No connection, or it was lost before the answer began."""
+
+
+class PeerStalled(PeerError):
+    """No byte within the allowed silence."""
+
+
+class PeerBroke(PeerError):
+    """The body ended early."""
+
+
+class PeerRefused(PeerError):
+    """It will not serve us: another secret, overloaded, or failing."""
+
+
+class PeerIncompatible(PeerError):
+    """It speaks no wire version that we speak."""
+
+
+class PeerNonsense(PeerError):
+    """The answer contradicts itself or the protocol. Such a peer is banned for a while."""

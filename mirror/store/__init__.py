@@ -1,0 +1,1 @@
+"""Where blobs stand on this host: the port and its adapters."""

@@ -1,0 +1,1 @@
+"""What every HTTP listener of the daemon shares: sockets, bodies, error answers."""

@@ -1,0 +1,78 @@
+"""One listening address of the daemon: its sockets, its aiohttp application, its orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from aiohttp import web
+
+from mirror.errors import MirrorError
+
+# Enough for a herd that arrives within one round of accepts; the kernel caps it at net.core.somaxconn.
+BACKLOG_COUNT = 1024
+# containerd and peers send short headers; more is nobody we know.
+HEADER_MAX_BYTES = 16 * 1024
+# Longer than containerd's pause between the parts of one pull, shorter than its own 90 s, so that it closes first
+# in idle times and no request meets a socket that we are just closing.
+KEEPALIVE_S = 120.0
+
+
+class ListenFailed(MirrorError):
+    """The address cannot be bound."""
+
+
+def bind(name: str, host: str, port: int) -> socket.socket:
+    """A bound TCP socket. IPv6 wildcards serve IPv4 too. Raises: ListenFailed."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, port))
+    except OSError as exc:
+        sock.close()
+        raise ListenFailed(
+            f"--{name}-addr {host}:{port} cannot be bound: {exc.strerror or exc}; "
+            f"stop what listens there or choose another address"
+        ) from exc
+    if host.startswith("127.") or host == "::1":
+        # Hosts whose default is BBR pay nine times the CPU on loopback (measured); reno is always permitted.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+    sock.setblocking(False)
+    return sock
+
+
+class Listener:
+    """One application on one socket, from `start` to `stop`."""
+
+    def __init__(self, app: web.Application, sock: socket.socket, *, drain_s: float) -> None:
+        """`drain_s`: how long `stop` lets open requests go on before it closes them."""
+        self._sock = sock
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,  # a client's reset ends the fetch behind it at once
+            keepalive_timeout=KEEPALIVE_S,
+            max_line_size=HEADER_MAX_BYTES,
+            max_field_size=HEADER_MAX_BYTES,
+            shutdown_timeout=drain_s,
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens: the port is the real one where 0 was asked for."""
+        host, port = self._sock.getsockname()[:2]
+        return host, port
+
+    async def start(self) -> None:
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._sock, backlog=BACKLOG_COUNT).start()
+
+    async def stop(self) -> None:
+        """Closes the socket at once, then waits for open requests. Idempotent."""
+        await self._runner.cleanup()
+        self._sock.close()

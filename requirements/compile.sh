@@ -1,0 +1,8 @@
+#!/bin/sh
+# Compiles the lock files from pyproject.toml: exact versions, hashes, no index URL.
+# Needs uv, which the dev environment holds. Run it as `make locks`.
+set -eu
+cd "$(dirname "$0")/.."
+compile() { uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --custom-compile-command 'make locks' "$@"; }
+compile pyproject.toml --output-file requirements/run.txt
+compile pyproject.toml --group dev --constraint requirements/run.txt --output-file requirements/dev.txt

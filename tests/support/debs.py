@@ -1,0 +1,332 @@
+"""Real daemons for the tests: Debian packages unpacked below `.tools/`, never installed on the machine.
+
+`python -m tests.support.debs [NAME...]` fetches them with an apt state of its own; `tool()` says where one is
+and never downloads. The mirror and its keys come from the machine's apt sources (`apt_sources`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.support.apt_sources import Mirror, debian_mirrors
+from tests.support.missing import NO_DEBIAN_SOURCES, NO_TOOLS, Missing
+
+TOOLS: Final = Path(__file__).resolve().parents[2] / ".tools"
+DEBIAN: Final = "use a Debian machine or container, or add a Debian entry to apt's sources."
+FETCH: Final = "run `python -m tests.support.debs` in the checkout (network access needed)."
+# An index is 9 to 11 MB; past this the mirror is not answering.
+APT_TIMEOUT_S: Final = 300.0
+_SCRATCH: Final = ".unpacking-"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    suite: str
+    package: str
+    executables: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """One line of versions.json. debs: file name to SHA-256."""
+
+    suite: str
+    package: str
+    version: str
+    debs: dict[str, str]
+
+
+_CONTAINERD: Final = ("containerd", "ctr", "containerd-shim-runc-v2")
+# The name says the role: sid moves on, and versions.json holds the true version.
+RECIPES: Final[dict[str, Recipe]] = {
+    "containerd-1.6": Recipe("bookworm", "containerd", _CONTAINERD),
+    "containerd-1.7": Recipe("trixie", "containerd", _CONTAINERD),
+    "containerd-2.1": Recipe("sid", "containerd", _CONTAINERD),
+    "docker-registry": Recipe("bookworm", "docker-registry", ("docker-registry",)),
+    "nginx": Recipe("bookworm", "nginx", ("nginx",)),
+}
+
+
+class FetchError(Exception):
+    """A tool could not be fetched; the text is for a person."""
+
+
+def tool(name: str) -> Path | Missing:
+    """The folder of an unpacked tool; its `bin/` holds the recipe's executables, ready to run."""
+    if name not in RECIPES:
+        raise ValueError(f"no recipe for {name!r}; there are {', '.join(RECIPES)}")
+    if name in _unpacked():
+        return TOOLS / name
+    if not debian_mirrors() or shutil.which("apt-get") is None:
+        return Missing(NO_DEBIAN_SOURCES, f"{name} is fetched from a Debian mirror; {_no_sources()}", DEBIAN)
+    return Missing(NO_TOOLS, f"{name} is not unpacked below {TOOLS.name}/.", FETCH)
+
+
+def version(name: str) -> str:
+    """The Debian version of an unpacked tool; KeyError if it is not unpacked."""
+    return _unpacked()[name].version
+
+
+def fetch(names: Sequence[str]) -> dict[str, FetchError]:
+    """Fetch what is not there yet, suites in parallel; returns what failed. Safe to run twice at once."""
+    TOOLS.mkdir(exist_ok=True)
+    with _lock():
+        for leftover in TOOLS.glob(f"{_SCRATCH}*"):  # of a run that was killed
+            shutil.rmtree(leftover)
+        done = _unpacked()
+        by_suite: dict[str, list[str]] = {}
+        for name in names:
+            if name not in done:
+                by_suite.setdefault(RECIPES[name].suite, []).append(name)
+        if not by_suite:
+            return {}
+        failed: dict[str, FetchError] = {}
+        with ThreadPoolExecutor(len(by_suite)) as pool:
+            for names_failed, unpacked in pool.map(lambda item: _fetch_suite(*item), by_suite.items()):
+                failed |= names_failed
+                done |= unpacked
+        _write_versions(done)
+        return failed
+
+
+def _fetch_suite(suite: str, names: list[str]) -> tuple[dict[str, FetchError], dict[str, Unpacked]]:
+    failed: dict[str, FetchError] = {}
+    unpacked: dict[str, Unpacked] = {}
+    with tempfile.TemporaryDirectory(dir=TOOLS, prefix=_SCRATCH) as scratch:
+        try:
+            apt = _Apt.for_suite(suite, Path(scratch))
+        except FetchError as error:
+            return dict.fromkeys(names, error), {}
+        for name in names:
+            try:
+                unpacked[name] = _unpack(apt, RECIPES[name], Path(scratch) / name, TOOLS / name)
+            except FetchError as error:
+                failed[name] = error
+    return failed, unpacked
+
+
+def _unpack(apt: _Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
+    scratch.mkdir()
+    deb = apt.download(recipe.package)
+    debs = [deb]
+    _run(["dpkg-deb", "-x", str(deb), str(scratch)])
+    found = {name: _executable(scratch, name) for name in recipe.executables}
+    needs_libraries = [path for path in found.values() if _missing_libraries(path, "")]
+    library_path = ""
+    if needs_libraries:
+        libraries = [word for word in _dependencies(deb) if word.startswith("lib") and word != "libc6"]
+        for library in libraries:
+            debs.append(apt.download(library))
+            _run(["dpkg-deb", "-x", str(debs[-1]), str(scratch / "lib.d")])
+        folders = sorted({path.parent for path in (scratch / "lib.d").rglob("*.so*")})
+        library_path = ":".join(f"$here/{folder.relative_to(scratch)}" for folder in folders)
+        for path in needs_libraries:
+            lacking = _missing_libraries(path, ":".join(map(str, folders)))
+            if lacking:
+                raise FetchError(f"{recipe.package} of Debian {recipe.suite} lacks {'; '.join(lacking)}.")
+    bin_folder = scratch / "bin"
+    bin_folder.mkdir()
+    for name, path in found.items():
+        inside = path.relative_to(scratch)
+        if path in needs_libraries:
+            # exec keeps the pid, so the caller can still signal what it started.
+            (bin_folder / name).write_text(
+                '#!/bin/sh\nhere=$(dirname "$(dirname "$(readlink -f "$0")")")\n'
+                f'LD_LIBRARY_PATH="{library_path}" exec "$here/{inside}" "$@"\n'
+            )
+            (bin_folder / name).chmod(0o755)
+        else:
+            (bin_folder / name).symlink_to(Path("..") / inside)
+    if target.exists():
+        shutil.rmtree(target)
+    scratch.rename(target)
+    return Unpacked(
+        recipe.suite,
+        recipe.package,
+        _run(["dpkg-deb", "-f", str(deb), "Version"]).strip(),
+        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in debs},
+    )
+
+
+def _executable(root: Path, name: str) -> Path:
+    for folder in ("usr/bin", "usr/sbin", "bin", "sbin"):
+        if (root / folder / name).is_file():
+            return root / folder / name
+    raise FetchError(
+        f"the package holds no executable {name}; its recipe in {Path(__file__).name} is out of date."
+    )
+
+
+def _missing_libraries(executable: Path, library_path: str) -> list[str]:
+    environment = {**os.environ, "LD_LIBRARY_PATH": library_path, "LC_ALL": "C"}
+    result = subprocess.run(
+        ["ldd", str(executable)], capture_output=True, text=True, check=False, env=environment
+    )
+    return [line.strip() for line in (result.stdout + result.stderr).splitlines() if "not found" in line]
+
+
+def _dependencies(deb: Path) -> list[str]:
+    """First alternative of each direct dependency."""
+    field = _run(["dpkg-deb", "-f", str(deb), "Depends"])
+    return [
+        word.split("|")[0].split("(")[0].split(":")[0].strip() for word in field.split(",") if word.strip()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Apt:
+    """apt with one suite and a private state; the machine's package state is neither read nor written."""
+
+    config: Path
+    downloads: Path
+
+    @classmethod
+    def for_suite(cls, suite: str, scratch: Path) -> _Apt:
+        mirrors = debian_mirrors()
+        if not mirrors or shutil.which("apt-get") is None:
+            raise FetchError(_no_sources())
+        complaints: list[str] = []
+        for number, mirror in enumerate(mirrors):
+            apt = cls._with_mirror(suite, mirror, scratch / f"apt{number}")
+            try:
+                apt._run("apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any")
+            except FetchError as error:
+                complaints.append(str(error))
+            else:
+                return apt
+        raise FetchError(
+            f"apt cannot read Debian {suite} from this machine's mirror: {' / '.join(complaints)}"
+        )
+
+    @classmethod
+    def _with_mirror(cls, suite: str, mirror: Mirror, home: Path) -> _Apt:
+        for folder in ("state/lists/partial", "cache/archives/partial", "empty", "downloads"):
+            (home / folder).mkdir(parents=True)
+        (home / "status").touch()
+        options = f"arch={_run(['dpkg', '--print-architecture']).strip()}"
+        if "BEGIN PGP" in mirror.signed_by:
+            (home / "key.asc").write_text(mirror.signed_by)
+            options += f" signed-by={home}/key.asc"
+        elif mirror.signed_by:
+            options += f" signed-by={mirror.signed_by}"
+        (home / "sources.list").write_text(f"deb [{options}] {mirror.uri} {suite} main\n")
+        # Proxies, timeouts and date checks are the machine's; its hooks and extra indices are left out.
+        acquire = [
+            line
+            for line in _run(["apt-config", "dump"]).splitlines()
+            if line.startswith("Acquire::")
+            and not line.startswith(("Acquire::IndexTargets", "Acquire::Languages"))
+        ]
+        settings = {
+            "Dir::State": home / "state",
+            "Dir::State::status": home / "status",
+            "Dir::Cache": home / "cache",
+            "Dir::Etc::sourcelist": home / "sources.list",
+            "Dir::Etc::sourceparts": home / "empty",
+            "Dir::Etc::parts": home / "empty",
+            "Dir::Etc::main": home / "no-such-file",
+            "Acquire::Languages": "none",
+            "APT::Sandbox::User": "",  # else root downloads as a user that cannot write here
+        }
+        config = home / "apt.conf"
+        config.write_text(
+            "\n".join([*acquire, *(f'{key} "{value}";' for key, value in settings.items()), ""])
+        )
+        return cls(config, home / "downloads")
+
+    def download(self, package: str) -> Path:
+        """apt checks the file against the signed index."""
+        before = set(self.downloads.iterdir())
+        self._run("apt-get", "download", "-qq", package)
+        return next(iter(set(self.downloads.iterdir()) - before))
+
+    def _run(self, *command: str) -> str:
+        return _run(command, cwd=self.downloads, environment={"APT_CONFIG": str(self.config), "LC_ALL": "C"})
+
+
+def _run(command: Sequence[str], cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
+    try:
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            env={**os.environ, **(environment or {})},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=APT_TIMEOUT_S,
+        ).stdout
+    except subprocess.CalledProcessError as error:
+        lines = [line.strip() for line in str(error.stderr).splitlines() if line.strip()]
+        raise FetchError(f"{command[0]} {command[1]} failed: {' '.join(lines[-4:])}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FetchError(f"{command[0]} cannot be run: {error}") from error
+
+
+def _no_sources() -> str:
+    if shutil.which("apt-get") is None:
+        return "this machine has no apt."
+    return "no entry of this machine's apt sources names a Debian suite."
+
+
+def _unpacked() -> dict[str, Unpacked]:
+    """What versions.json records and the current recipes still ask for."""
+    try:
+        lines: dict[str, dict[str, object]] = json.loads((TOOLS / "versions.json").read_text())
+    except FileNotFoundError:
+        return {}
+    found: dict[str, Unpacked] = {}
+    for name, line in lines.items():
+        recipe = RECIPES.get(name)
+        debs = line.get("debs")
+        if recipe is None or not isinstance(debs, dict) or not (TOOLS / name / "bin").is_dir():
+            continue
+        if (line.get("suite"), line.get("package")) == (recipe.suite, recipe.package):
+            found[name] = Unpacked(recipe.suite, recipe.package, str(line.get("version")), debs)
+    return found
+
+
+def _write_versions(unpacked: dict[str, Unpacked]) -> None:
+    temporary = TOOLS / "versions.json.new"
+    lines = {name: asdict(unpacked[name]) for name in sorted(unpacked)}
+    temporary.write_text(json.dumps(lines, indent=2) + "\n")
+    temporary.rename(TOOLS / "versions.json")
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    with (TOOLS / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Fetch the real daemons that the integration tests run.")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"all if none is given: {', '.join(RECIPES)}"
+    )
+    names = parser.parse_args(arguments).names or list(RECIPES)
+    unknown = [name for name in names if name not in RECIPES]
+    if unknown:
+        parser.error(f"no recipe for {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+    failed = fetch(names)
+    for name in names:
+        print(f"{name}: {failed[name]}" if name in failed else f"{name}: {version(name)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
