@@ -79,7 +79,7 @@ def namespace_metadata(namespace: str, lease_id: str = "") -> Metadata:
 
 
 class Connection:
-    """A channel to one containerd, for one event loop. Enter it before any call; entering does not connect."""
+    """A channel to one containerd, for one event loop. Entering it, before any call, does not connect yet."""
 
     def __init__(self, socket_path: Path) -> None:
         self.socket_path = socket_path

@@ -114,12 +114,15 @@ class Content:
         Raises: AlreadyExists when the blob is in the store; RefLocked when somebody else writes this ingest.
         """
         call = self._stub.Write(metadata=namespace_metadata(self._namespace, lease_id))
+        writer = Writer(self._connection, call, f"Content.Write {ref} {self._where}")
         try:
-            writer = Writer(self._connection, call, f"Content.Write {ref} {self._where}")
             await writer.open(ref, digest, size_bytes)
             yield writer
         finally:
-            call.cancel()
+            try:
+                await writer.close()
+            finally:
+                call.cancel()
 
 
 def _info(info: content_pb2.Info) -> ContentInfo:

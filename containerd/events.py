@@ -1,9 +1,9 @@
 """containerd's events, typed, from a stream that is known to be open.
 
 containerd sends no headers when it accepts a subscription (seen on 1.6, 1.7 and 2.1: none until the first
-event), and an event published right after the call was lost in 17 to 24 of 50 tries. So a caller who lists state
-and then believes the stream would miss events. `subscribe` therefore publishes a marker until the stream shows
-it.
+event), and an event published right after the call was lost in 17 to 24 of 50 tries. So a caller who lists
+state and then believes the stream would miss events. `subscribe` therefore publishes a marker until the
+stream shows it.
 """
 
 from __future__ import annotations

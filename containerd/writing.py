@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import grpc.aio
@@ -23,6 +24,9 @@ CHUNK_BYTES: Final = 1 << 20
 
 STEP_LIMIT_S: Final = 30.0
 """For each message. A commit waits for fsync of the whole blob: 30 s is 1 GB at 35 MB/s, the slowest seen."""
+
+CLOSE_LIMIT_S: Final = 1.0
+"""For containerd to notice the end of the stream, which takes it about a millisecond."""
 
 
 class Writer:
@@ -64,8 +68,8 @@ class Writer:
     async def commit(self, labels: Mapping[str, str] | None = None) -> None:
         """Makes the ingest a blob with these labels.
 
-        Raises: FailedPrecondition when the bytes have another size or digest. The ingest stays then, and makes
-        every later pull of that blob fail: abort it.
+        Raises: FailedPrecondition when the bytes have another size or digest. The ingest stays then; abort
+        it, or nothing can be written under its ref again.
         """
         await self._step(
             content_pb2.WriteContentRequest(
@@ -76,6 +80,16 @@ class Writer:
                 labels=labels or {},
             )
         )
+
+    async def close(self) -> None:
+        """`Content.writer` calls this. When it returns, the ingest is free for another writer."""
+        if not self._call.done():
+            # Best effort: where it fails, the cancellation that follows frees the ingest a little later.
+            with suppress(grpc.aio.AioRpcError, TimeoutError):
+                async with asyncio.timeout(CLOSE_LIMIT_S):
+                    await self._call.done_writing()
+                    while await self._call.read() is not grpc.aio.EOF:
+                        pass
 
     async def _step(self, request: content_pb2.WriteContentRequest) -> None:
         with self._connection.translated(self._about):

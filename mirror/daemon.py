@@ -24,7 +24,7 @@ from mirror.discovery.base import Discovery
 from mirror.discovery.static_discovery import StaticDiscovery
 from mirror.download.download import DownloadPorts
 from mirror.download.downloads import Downloads
-from mirror.identity import Identity, load_identity
+from mirror.identity import Identity, begin
 from mirror.metrics import Metrics
 from mirror.peer.client import PeerClient
 from mirror.peer.server import PeerServer
@@ -46,7 +46,7 @@ DRAIN_S = 10.0
 WITHDRAW_S = 2.0
 # Status and metrics are short answers.
 ADMIN_DRAIN_S = 0.5
-PEER_HTTP_USE = "peer-http"
+PEER_HTTP_USE = "peerhttp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Daemon:
     async def run(self) -> None:
         """Serves until `stop`. Raises: MirrorError where it cannot start."""
         settings = self._settings
-        identity = load_identity(settings.data_dir)
+        identity = begin(settings.data_dir)
         keys = self._keys()
         async with contextlib.AsyncExitStack() as stack:
             # Addresses first: a second daemon on the host fails here, before it touches anything.
@@ -162,7 +162,7 @@ class Daemon:
             downloads,
             Advertiser(store, discovery, metrics.announced.set),
             Registry(store, downloads, policy, metrics),
-            PeerServer(store, keys, identity.node_id, time.time, metrics.peer_served_bytes.inc),
+            PeerServer(store, keys, identity.node, time.time, metrics.peer_served_bytes.inc),
             metrics,
         )
 
@@ -178,7 +178,7 @@ class Daemon:
             return {
                 "version": VERSION,
                 "peer_wire_version": PEER_WIRE_VERSION,
-                "node_id": str(identity.node_id),
+                "node_id": str(identity.node),
                 "cluster": self._settings.cluster,
                 "unready": unready(),
                 "announced_digests": parts.advertiser.announced_count,

@@ -1,7 +1,8 @@
 """Who this daemon is: the node id that it keeps, and the epoch that tells its starts apart.
 
-Both live in `node.json` of the data directory, so that a host that comes back is the same node. Refuses to guess:
-a damaged file ends the start, since a new id would leave the old one's records with every other node for an hour.
+Both live in `node.json` of the data directory, so that a host that comes back is the same node. Refuses to
+guess: a damaged file ends the start, since a new id would leave the old one's records with every other node
+for an hour.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class _NodeFile(msgspec.Struct, frozen=True):
 
 
 def begin(data_dir: Path, random_bytes: Callable[[int], bytes] = os.urandom) -> Identity:
-    """Reads the identity, or makes one, and counts this start: it is on disk before this returns. Makes the data
-    directory (0700) where there is none. Raises: IdentityDamaged, IdentityUnwritable."""
+    """Reads the identity, or makes one, and counts this start: it is on disk before this returns. Makes the
+    data directory (0700) where there is none. Raises: IdentityDamaged, IdentityUnwritable."""
     path = data_dir / NODE_FILE
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ def _read(path: Path) -> Identity | None:
         if not 0 < stored.epoch < EPOCH_MAX:
             raise ValueError(f"epoch {stored.epoch} is out of range")
         return Identity(NodeId.parse(stored.id), stored.epoch)
-    except (msgspec.DecodeError, IdInvalid, ValueError) as exc:
+    except (msgspec.DecodeError, IdInvalid, ValueError, RecursionError) as exc:
         raise IdentityDamaged(
             f"{path} is damaged: {exc}; restore it, or delete it and this host joins under a new node id"
         ) from exc

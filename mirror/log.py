@@ -1,7 +1,9 @@
-"""How a log record is written: one line, as text for people or as JSON for machines, with its structured fields.
+"""How a log record is written: one line, as text for people or as JSON for machines, with its structured
+fields.
 
-Fields come with `extra`: ``log.info("download finished", extra={"digest": digest})``. Refuses to decide what is
-logged. Remote text in a message cannot start a line of its own: control characters are escaped in both formats.
+Fields come with `extra`: ``log.info("download finished", extra={"digest": digest})``. Refuses to decide what
+is logged. Remote text in a message cannot start a line of its own: control characters are escaped in both
+formats.
 """
 
 from __future__ import annotations
@@ -42,11 +44,13 @@ _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asct
 _OWN_KEYS = frozenset({"ts", "level", "logger", "msg", "request_id", "exception"})
 _BARE = re.compile(r"[^\s\"'=\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 @contextlib.contextmanager
 def request_scope() -> Iterator[str]:
-    """Gives everything that is logged inside the block, in this task and in those that it starts, one request id."""
+    """Gives everything that is logged inside the block, in this task and in those that it starts, one request
+    id."""
     token = request_id.set(secrets.token_hex(REQUEST_ID_BYTES))
     try:
         yield request_id.get() or ""
@@ -93,7 +97,7 @@ class TextFormatter(logging.Formatter):
     """`time level logger: message key=value …`; a traceback follows on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = _CONTROL.sub(lambda found: _escape(found[0]), record.getMessage())
+        message = _escaped(record.getMessage())
         words = [_timestamp(record), f"{record.levelname.lower():<7}", f"{record.name}: {message}"]
         words += [f"{key}={_quoted(str(value))}" for key, value in _fields(record)]
         if (current := request_id.get()) is not None:
@@ -122,8 +126,10 @@ def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str |
 
 
 def _quoted(text: str) -> str:
-    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    if _BARE.fullmatch(text):
+        return text
+    return _escaped(json.dumps(text, ensure_ascii=False))
 
 
-def _escape(character: str) -> str:
-    return json.dumps(character)[1:-1]
+def _escaped(text: str) -> str:
+    return _CONTROL.sub(lambda found: _ESCAPES.get(found[0], f"\\u{ord(found[0]):04x}"), text)

@@ -1,9 +1,12 @@
-"""What the cluster's secret file holds, and the keys made from it. Signs nothing itself: that is the wire's part.
+"""What the cluster's secret file holds, and the keys made from it. Signs nothing itself: that is the wire's
+part.
 
 Rules
-1. The file has one or two lines, each 32 random bytes in base64. The first signs, both are accepted, so that a
-   secret is changed host by host: new line second everywhere, then first everywhere, then the old one removed.
-2. No use of the secret sees the secret: each gets a subkey that is bound to its use and to the cluster's name.
+1. The file has one or two lines, each 32 random bytes in base64. The first signs, both are accepted, so that
+   a secret is changed host by host: new line second everywhere, then first everywhere, then the old one
+   removed.
+2. No use of the secret sees the secret: each gets a subkey that is bound to its use and to the cluster's
+   name.
 3. No bytes of a secret or subkey appear in a repr, a message or a log line.
 """
 
@@ -67,7 +70,8 @@ class ClusterSecret:
             lines.pop()
         if not 1 <= len(lines) <= LINES_MAX_COUNT:
             raise SecretInvalid(
-                f"{name} has {len(lines)} lines: expected one secret, or two while it is changed; {_HOW_TO_MAKE}"
+                f"{name} has {len(lines)} lines: expected one secret, or two while it is changed; "
+                f"{_HOW_TO_MAKE}"
             )
         return ClusterSecret(tuple(_secret(line, number, name) for number, line in enumerate(lines, 1)))
 

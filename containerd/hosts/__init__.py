@@ -1,1 +1,2 @@
-"""Writes and takes back entries in containerd's registry configuration (the hosts.toml files below certs.d)."""
+"""Writes and takes back entries in containerd's registry configuration (the hosts.toml files below
+certs.d)."""

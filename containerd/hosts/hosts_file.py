@@ -3,19 +3,19 @@
 It knows containerd's rules about types and paths, and nothing of mirrors of ours. It reads no file.
 
 Rules
-1. The order of the hosts is that of their first mention. Source: containerd sorts hosts by position (1.6, 1.7) or
-   takes the headers in order (2.x): core/remotes/docker/config/hosts.go, `getSortedHosts`, read.
+1. The order of the hosts is that of their first mention. Source: containerd sorts hosts by position (1.6,
+   1.7) or takes the headers in order (2.x): core/remotes/docker/config/hosts.go, `getSortedHosts`, read.
 2. Options that we do not know are kept: a later containerd may know them.
 3. `ca` and `client` are paths, relative to the directory of the file that names them.
 """
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from containerd.hosts.errors import HostsFileInvalid
-from containerd.hosts.toml_text import Table, Value, inner_tables, scalars, table
+from containerd.hosts.toml_text import Table, Value, inner_tables, scalars, table, value_text
 
 _LINE_IN_MESSAGE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
 
@@ -30,8 +30,8 @@ class Host:
 class HostsFile:
     server: str | None = None
     options: Table = field(default_factory=dict)
-    """Everything at the top but `server` and `host`; containerd applies it to `server`, or to the registry."""
-    hosts: tuple[Host, ...] = ()
+    """Everything at the top but `server` and `host`; containerd applies it to `server`, or to the
+    registry.""" hosts: tuple[Host, ...] = ()
 
 
 def read(text: str, where: str) -> HostsFile:
@@ -68,7 +68,7 @@ def _not_toml(text: str, where: str, error: ValueError) -> HostsFileInvalid:
 
 def _check_options(options: Table, where: str, prefix: str) -> None:
     # containerd refuses the whole file for these and goes on without it: better said than built upon.
-    shapes = {
+    shapes: dict[str, Callable[[Value], bool]] = {
         "capabilities": _is_strings,
         "ca": lambda value: isinstance(value, str) or _is_strings(value),
         "client": lambda value: isinstance(value, str) or _is_clients(value),
@@ -110,7 +110,13 @@ def says_the_same(left: HostsFile, right: HostsFile) -> bool:
 
 
 def same_options(left: Table, right: Table) -> bool:
-    return table((), dict(sorted(left.items()))) == table((), dict(sorted(right.items())))
+    """Whatever the order of the keys."""
+    return left.keys() == right.keys() and all(same_value(value, right[key]) for key, value in left.items())
+
+
+def same_value(left: Value, right: Value) -> bool:
+    # Not `==`: to Python, 1 and true are equal, and no NaN is.
+    return value_text(left) == value_text(right)
 
 
 def moved(file: HostsFile, prefix: str) -> HostsFile:
@@ -136,7 +142,8 @@ def _moved_path(value: Value, prefix: str) -> Value:
 
 
 def certificate_options(names: Sequence[str]) -> Table:
-    """The options that say what containerd reads from a directory without hosts.toml: *.crt, *.cert and *.key.
+    """The options that say what containerd reads from a directory without hosts.toml: *.crt, *.cert and
+    *.key.
 
     A certificate without a key file holds its key itself; it is named twice, since the TOML parser of 1.6
     refuses a list of strings and pairs. Source: containerd, `loadCertFiles`, read.

@@ -5,12 +5,13 @@ It decides order and options; it writes no text (see `splice`) and reads nothing
 Rules
 1. Our mirror is the first host. The user's hosts follow in his order with his options. His `server`, or the
    registry itself, with the options at the top of his file, is the origin.
-2. With a fallback host, the origin becomes the last host and `server` our fallback address, so that containerd asks
-   there after the origin refused or failed. Measured on 1.6, 1.7 and 2.1; with the origin as `server`, it would be
-   appended once more at the end and asked twice.
+2. With a fallback host, the origin becomes the last host and `server` our fallback address, so that
+   containerd asks there after the origin refused or failed. Measured on 1.6, 1.7 and 2.1; with the origin
+   as `server`, it would be appended once more at the end and asked twice.
 3. A host that is us is left out: containerd would only ask us twice.
-4. Two hosts cannot have one key. Where the user lists his origin also as a host, it is said once if that is the same
-   thing said twice, else a second spelling is used (an URL fragment, which containerd cuts off).
+4. Two hosts cannot have one key. Where the user lists his origin also as a host, it is said once if that
+   is the same thing said twice, else a second spelling is used (an URL fragment, which containerd cuts
+   off).
 """
 
 from collections.abc import Sequence
@@ -20,11 +21,11 @@ from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from containerd.hosts.errors import HostsError
-from containerd.hosts.hosts_file import Host, HostsFile
+from containerd.hosts.hosts_file import Host, HostsFile, same_value
 from containerd.hosts.names import Registry, default_origin
 from containerd.hosts.toml_text import Table, Value
 
-Tags: TypeAlias = Literal["upstream", "peers", "off"]  # noqa: UP040
+Tags: TypeAlias = Literal["upstream", "peers", "off"]
 """Who answers for tags: the origin and, behind it, our fallback host; peers first; never us."""
 
 MIRROR_DIAL_TIMEOUT = "1s"
@@ -46,7 +47,12 @@ class Mirror:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.registry_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.path.strip("/")
+            or parts.query
+        ):
             raise HostsError(f"{self.registry_url!r}: write the registry's address as http://HOST:PORT")
         object.__setattr__(self, "registry_url", self.registry_url.rstrip("/"))
 
@@ -81,8 +87,8 @@ def _others(hosts: Sequence[Host], mirror: Mirror) -> list[Host]:
 
 
 def _origin(registry: Registry, user: HostsFile, mirror: Mirror) -> Host:
-    # Without `server`, containerd takes the registry itself with all capabilities and the plain path, and only the
-    # other options of the top of the file.
+    # Without `server`, containerd takes the registry itself with all capabilities and the plain path, and
+    # only the other options of the top of the file.
     if user.server is None or not _endpoint(user.server, {})[1] or mirror.is_self(user.server):
         origin = default_origin(registry, mirror.containerd_version)
         options = {k: v for k, v in user.options.items() if k not in ("capabilities", "override_path")}
@@ -104,7 +110,7 @@ def _with_origin(hosts: list[Host], origin: Host) -> list[Host]:
 def _adds_nothing(origin: Host, host: Host) -> bool:
     beside = {key: value for key, value in origin.options.items() if key != "capabilities"}
     return _endpoint(origin.url, origin.options) == _endpoint(host.url, host.options) and all(
-        host.options.get(key) == value for key, value in beside.items()
+        key in host.options and same_value(host.options[key], value) for key, value in beside.items()
     )
 
 

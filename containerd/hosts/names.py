@@ -1,4 +1,5 @@
-"""Which strings are registries, under which directory names containerd looks them up, and what their origin is.
+"""Which strings are registries, under which directory names containerd looks them up, and what their
+origin is.
 
 It does not know which registries exist, and reads no directory.
 
@@ -105,8 +106,9 @@ def default_origin(registry: Registry, containerd_version: tuple[int, int] | Non
     """Where containerd pulls from, and how, when no file names a `server`.
 
     For loopback it means plain http, or TLS unverified: 1.7 and later try TLS first and then http on the same
-    port when a host says `http` and `skip_verify`, so the pair says the same as no entry. 1.6 knows only http.
-    Source: containerd, core/remotes/docker/config/hosts.go, read; http on loopback seen on 1.6, 1.7 and 2.1.
+    port when a host says `http` and `skip_verify`, so the pair says the same as no entry. 1.6 knows only
+    http. Source: containerd, core/remotes/docker/config/hosts.go, read; http on loopback seen on 1.6, 1.7
+    and 2.1.
     """
     if registry.name == "docker.io":
         return Host("https://registry-1.docker.io", {})

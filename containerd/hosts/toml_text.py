@@ -19,8 +19,8 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _MUST_ESCAPE = re.compile(r'["\\\x00-\x1f\x7f]')
 _SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
-# Everything that can hide a newline, a bracket or a quote from the cut. A multi-line string may end in up to two
-# quotes of its own, in front of the three that close it.
+# Everything that can hide a newline, a bracket or a quote from the cut. A multi-line string may end in up
+# to two quotes of its own, in front of the three that close it.
 _TOKEN = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}'
     r"|'''.*?'{3,5}"
@@ -79,9 +79,8 @@ def inner_tables(path: tuple[str, ...], content: Table) -> str:
 
 
 def logical_lines(text: str) -> Iterator[str]:
-    """Cuts after each newline that ends a statement, a comment or an empty line. `text` must be valid TOML."""
-    start = depth = 0
-    for token in _TOKEN.finditer(text):
+    """Cuts after each newline that ends a statement, a comment or an empty line. `text` must be valid
+    TOML.""" start = depth = 0 for token in _TOKEN.finditer(text):
         kind = token[0]
         if kind in "[{":
             depth += 1

@@ -63,14 +63,17 @@ class StaticDiscovery:
 
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(ask(peer)) for peer in peers]
-            try:
-                for _ in peers:
-                    peer = await answers.get()
-                    if peer is not None:
-                        yield Provider(peer, ProviderState.COMPLETE)
-            finally:
-                for task in asked:
-                    task.cancel()
+            for _ in peers:
+                peer = await answers.get()
+                if peer is None:
+                    continue
+                try:
+                    yield Provider(peer, ProviderState.COMPLETE)
+                except GeneratorExit:
+                    # The caller left early. A task group would wrap this in a group of its own.
+                    for task in asked:
+                        task.cancel()
+                    return
 
     async def _holds(self, peer: Peer, digest: Digest) -> bool:
         try:

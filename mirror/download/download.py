@@ -27,7 +27,7 @@ from mirror.errors import StoreUnavailable
 from mirror.oci.byterange import ByteRange, ByteSpan
 from mirror.oci.digest import Digest
 from mirror.peer.client import PeerClient
-from mirror.peer.errors import PeerAbsent, PeerError, PeerNonsense
+from mirror.peer.errors import PeerAbsent, PeerDisagrees, PeerError, PeerNonsense
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class Download:
         self.reader_count = 0
         self.idle_since = ports.clock()
         self._size_bytes = size_bytes
+        self._size_is_vouched = size_bytes is not None
         self._sources = sources
         self._ports = ports
         self._searched_at: float | None = None
@@ -196,6 +197,7 @@ class Download:
                         data += chunk
                         self._ports.count_bytes(len(chunk))
                     if not self.digest.matches(bytes(data)):
+                        self._doubt_size()
                         raise PeerNonsense(str(peer), f"sent bytes that are not those of {self.digest}")
                     return bytes(data)
             except PeerError as exc:
@@ -231,11 +233,17 @@ class Download:
         return await self.size_bytes() if self._size_bytes is None else self._size_bytes
 
     def _agree(self, peer: Peer, size_bytes: int) -> None:
-        """All sources must tell one size. Raises: PeerNonsense."""
+        """All sources must tell one size. Raises: PeerNonsense, PeerDisagrees."""
         if self._size_bytes is None:
             self._size_bytes = size_bytes
         elif self._size_bytes != size_bytes:
-            raise PeerNonsense(str(peer), f"says {size_bytes} bytes of {self.digest}, not {self._size_bytes}")
+            error = PeerNonsense if self._size_is_vouched else PeerDisagrees
+            raise error(str(peer), f"says {size_bytes} bytes of {self.digest}, not {self._size_bytes}")
+
+    def _doubt_size(self) -> None:
+        """Whoever sent wrong bytes may have told a wrong size as well."""
+        if not self._size_is_vouched:
+            self._size_bytes = None
 
     async def _mismatch(self, peers: list[Peer]) -> DigestMismatch:
         """Books wrong bytes that were noticed after some had left (rule 3); gives the error to raise."""
@@ -243,7 +251,7 @@ class Download:
         for peer in peers:
             self._sources.lied(peer, now)
         self._given_up_until = now + GIVE_UP_S
-        self._size_bytes = None
+        self._doubt_size()
         error = DigestMismatch(self.digest, ", ".join(str(peer) for peer in peers))
         log.warning("%s", error)
         try:

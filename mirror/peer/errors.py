@@ -37,5 +37,9 @@ class PeerIncompatible(PeerError):
     """It speaks no wire version that we speak."""
 
 
+class PeerDisagrees(PeerError):
+    """It tells another size than a peer before it. One of the two is wrong; which, only the digest will tell."""
+
+
 class PeerNonsense(PeerError):
     """The answer contradicts itself or the protocol. Such a peer is banned for a while."""

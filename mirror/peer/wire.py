@@ -22,9 +22,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2s
+from typing import TYPE_CHECKING
 
 from dht.ids import IdInvalid, NodeId
-from mirror.secret import Subkey
+
+if TYPE_CHECKING:
+    from mirror.secret import Subkey
 
 PEER_WIRE_VERSION = 1
 SPOKEN_VERSIONS = (PEER_WIRE_VERSION,)

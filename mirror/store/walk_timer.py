@@ -4,8 +4,8 @@ walk.
 Rules
 1. A sign of change is answered by a walk within `DEBOUNCE_S`; signs until then are one.
 2. `SETTLE_S` after the last sign there is one more walk, for what no sign announces: the namespace's record
-   of a blob comes after its file (on a slow disk, well after), garbage collection comes about a second after
-   the image was deleted and emits no event, and no answer says when a subscription to events has begun.
+   of a blob comes after its file (on a slow disk, well after), and garbage collection comes about a second
+   after the image was deleted and emits no event.
 3. Without any sign there is a walk every `INTERVAL_S`.
 
 Source: measured on containerd 1.6, 1.7 and 2.1.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from mirror.errors import MirrorError
 
@@ -45,6 +47,15 @@ def bind(name: str, host: str, port: int) -> socket.socket:
     return sock
 
 
+def _is_no_garbage(record: logging.LogRecord) -> bool:
+    """What is not HTTP is answered with 400 and not worth a traceback: anybody can send it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_http_log = logging.getLogger(__name__)
+_http_log.addFilter(_is_no_garbage)
+
+
 class Listener:
     """One application on one socket, from `start` to `stop`."""
 
@@ -54,6 +65,7 @@ class Listener:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_http_log,
             handle_signals=False,
             handler_cancellation=True,  # a client's reset ends the fetch behind it at once
             keepalive_timeout=KEEPALIVE_S,

@@ -3,8 +3,8 @@
     python -m tests.support.protos            writes them
     python -m tests.support.protos --check    lists the files that drifted and fails, writes nothing
 
-The import root is the repository root, so that every generated import starts with `containerd.api`: from their
-natural root containerd's files would generate a top-level package `types`, which hides the one of Python.
+The import root is the repository root, so that every generated import starts with `containerd.api`: from
+their natural root containerd's files would generate a top-level package `types`, which hides Python's own.
 """
 
 import subprocess
@@ -76,9 +76,13 @@ def main(arguments: list[str]) -> int:
     if arguments:
         print(__doc__)
         return 2
-    for path in _generated_below(REPOSITORY):
-        (REPOSITORY / path).unlink()
-    generate(REPOSITORY)
+    with tempfile.TemporaryDirectory() as folder:
+        # First all of it elsewhere: a .proto file with a mistake leaves the stubs as they are.
+        generate(Path(folder))
+        for path in _generated_below(REPOSITORY):
+            (REPOSITORY / path).unlink()
+        for path, text in _generated_below(Path(folder)).items():
+            (REPOSITORY / path).write_bytes(text)
     return 0
 
 

@@ -1,4 +1,5 @@
-"""The feed: snapshot first, every change in order, a slow watcher told and caught up, the others left alone."""
+"""The feed: snapshot first, every change in order, a slow watcher told and caught up, the others left
+alone."""
 
 from __future__ import annotations
 

@@ -1,0 +1,43 @@
+"""How the settings table becomes click commands. Parses no value: click only collects texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from mirror.settings.load import Flags
+from mirror.settings.table import Command, Setting, settings_of
+
+
+def command(kind: Command, help_text: str, run: Callable[[Flags], int]) -> click.Command:
+    """`run` gets the flags by field and returns the exit code."""
+
+    def callback(**flags: str | tuple[str, ...] | None) -> int:
+        return run(flags)
+
+    return click.Command(
+        kind.value,
+        help=help_text,
+        params=[_option(setting) for setting in settings_of(kind)],
+        callback=callback,
+        epilog="Every flag has a variable: PEILI_ and its name in upper case, with commas between several values.",
+    )
+
+
+def print_warnings(warnings: tuple[str, ...]) -> None:
+    """For commands that have no log."""
+    for warning in warnings:
+        click.echo(f"peili: warning: {warning}", err=True)
+
+
+def _option(setting: Setting[object]) -> click.Option:
+    notes = [f"default: {setting.default_text}"]
+    if setting.is_repeatable:
+        notes.insert(0, "repeatable")
+    return click.Option(
+        [setting.flag],
+        metavar=setting.shape,
+        multiple=setting.is_repeatable,
+        help=f"{setting.help}  [{'; '.join(notes)}]",
+    )

@@ -1,0 +1,1 @@
+"""What the commands can be told, from one table: flags, environment variables, defaults, documentation."""

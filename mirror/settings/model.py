@@ -1,0 +1,120 @@
+"""What a command is told, checked and complete: one frozen dataclass a command.
+
+Holds no secret: what is secret is in a file that a setting names.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from mirror.log import LogFormat, LogLevel
+
+_ANY_IPV4 = "0.0.0.0"  # noqa: S104 - what a user may ask for
+_ANY_IPV6 = "::"
+
+
+class StoreKind(StrEnum):
+    AUTO = "auto"
+    CONTAINERD = "containerd"
+    DIRECTORY = "directory"
+
+
+class Tags(StrEnum):
+    UPSTREAM = "upstream"
+    PEERS = "peers"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """Where to listen or connect. `host` is an IP address without brackets or, for peers only, a name; port 0
+    of a listener is any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host.startswith("127.") or self.host in ("::1", "localhost")
+
+    @property
+    def is_every_address(self) -> bool:
+        return self.host in (_ANY_IPV4, _ANY_IPV6)
+
+    def collides_with(self, other: Address) -> bool:
+        """Whether two listeners cannot both be bound. An IPv6 wildcard serves IPv4, too."""
+        if self.port != other.port or self.port == 0:
+            return False
+        hosts = {self.host, other.host}
+        if len(hosts) == 1 or _ANY_IPV6 in hosts:
+            return True
+        return _ANY_IPV4 in hosts and not any(":" in host for host in hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class StaticBootstrap:
+    """A peer that is named by its address."""
+
+    address: Address
+
+    def __str__(self) -> str:
+        return f"static:{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerdStoreSettings:
+    """Serve what this host's containerd holds. `containerd_content_path` None: ask containerd."""
+
+    containerd_sock: Path
+    containerd_namespaces: tuple[str, ...]
+    containerd_content_path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryStoreSettings:
+    """Serve a directory of our own, an OCI image layout of at most `cache_size_bytes`."""
+
+    store_dir: Path
+    cache_size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """`metrics_addr` None: no metrics listener. `mirrors` empty: every registry. Paths are absolute."""
+
+    store: ContainerdStoreSettings | DirectoryStoreSettings
+    data_dir: Path
+    registry_addr: Address
+    peer_addr: Address
+    admin_addr: Address
+    metrics_addr: Address | None
+    bootstrap: tuple[StaticBootstrap, ...]
+    cluster: str
+    cluster_secret_file: Path | None
+    mirrors: tuple[str, ...]
+    filters: tuple[re.Pattern[str], ...]
+    log_level: LogLevel
+    log_format: LogFormat
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureSettings:
+    """`registry_url` is what hosts.toml points to. `containerd_config_path` None: not known."""
+
+    hosts_dir: Path
+    registry_url: str
+    tags: Tags
+    mirrors: tuple[str, ...]
+    containerd_config_path: str | None
+    containerd_sock: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupSettings:
+    hosts_dir: Path

@@ -1,0 +1,209 @@
+"""What the settings of a command amount to together: its dataclass, and what is odd about it. Pure: what only
+the machine can tell comes as `Surroundings`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path, PurePosixPath
+from re import Pattern
+from typing import Generic, TypeVar
+
+from mirror.log import LogFormat
+from mirror.settings import table
+from mirror.settings.load import Values
+from mirror.settings.model import (
+    Address,
+    CleanupSettings,
+    ConfigureSettings,
+    ContainerdStoreSettings,
+    DirectoryStoreSettings,
+    ServeSettings,
+    StoreKind,
+)
+from mirror.settings.table import Setting
+
+Settings = TypeVar("Settings", ServeSettings, ConfigureSettings, CleanupSettings)
+
+# Below the data directory; `cache` there is for blobs that a containerd does not keep.
+STORE_FOLDER = "store"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a default depends on. `data_dir` is used where none is given; `working_dir` is what relative paths
+    are relative to."""
+
+    data_dir: Path
+    working_dir: Path
+    has_ipv6: bool
+    is_terminal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved(Generic[Settings]):
+    """`warnings` are one line each, for the log or for standard error."""
+
+    settings: Settings
+    warnings: tuple[str, ...]
+
+
+def serve(values: Values, around: Surroundings) -> Resolved[ServeSettings]:
+    """Raises: SettingsError."""
+    warnings = list(values.warnings)
+    data_dir = (
+        _path(values.maybe(table.DATA_DIR), around) if values.is_given(table.DATA_DIR) else around.data_dir
+    )
+    metrics_addr = values.one(table.METRICS_ADDR)
+    settings = ServeSettings(
+        store=_store(values, data_dir, around, warnings),
+        data_dir=data_dir,
+        registry_addr=_listen(values.one(table.REGISTRY_ADDR), around),
+        peer_addr=_listen(values.one(table.PEER_ADDR), around),
+        admin_addr=_listen(values.one(table.ADMIN_ADDR), around),
+        metrics_addr=None if metrics_addr is None else _listen(metrics_addr, around),
+        bootstrap=values.all(table.BOOTSTRAP),
+        cluster=values.one(table.CLUSTER),
+        cluster_secret_file=_maybe_path(values.maybe(table.CLUSTER_SECRET_FILE), around),
+        mirrors=values.all(table.MIRROR),
+        filters=values.all(table.FILTER),
+        log_level=values.one(table.LOG_LEVEL),
+        log_format=values.maybe(table.LOG_FORMAT)
+        or (LogFormat.TEXT if around.is_terminal else LogFormat.JSON),
+    )
+    _check_listeners(values, settings)
+    warnings += _exposed(settings)
+    if settings.cluster_secret_file is None and values.is_given(table.CLUSTER):
+        warnings.append("--cluster has no effect without --cluster-secret-file")
+    return Resolved(settings, tuple(warnings))
+
+
+def configure(values: Values, around: Surroundings) -> Resolved[ConfigureSettings]:
+    """Raises: SettingsError."""
+    warnings = list(values.warnings)
+    address = values.one(table.REGISTRY_ADDR)
+    if address.port == 0:
+        raise values.error(
+            table.REGISTRY_ADDR, f"'{address}' has port 0: containerd needs the port that serve listens at"
+        )
+    if not address.host or address.is_every_address:
+        # serve listens at every address; containerd is on this host.
+        address = Address("127.0.0.1", address.port)
+    if not address.is_loopback:
+        warnings.append(
+            f"--registry-addr {address} is not loopback: while it does not answer, each request of "
+            f"containerd waits 30 s before it goes to the registry"
+        )
+    settings = ConfigureSettings(
+        hosts_dir=_path(values.one(table.HOSTS_DIR), around),
+        registry_url=f"http://{address}",
+        tags=values.one(table.TAGS),
+        mirrors=values.all(table.MIRROR),
+        containerd_config_path=values.maybe(table.CONTAINERD_CONFIG_PATH),
+        containerd_sock=_path(values.one(table.CONTAINERD_SOCK), around),
+    )
+    return Resolved(settings, tuple(warnings))
+
+
+def cleanup(values: Values, around: Surroundings) -> Resolved[CleanupSettings]:
+    settings = CleanupSettings(hosts_dir=_path(values.one(table.HOSTS_DIR), around))
+    return Resolved(settings, tuple(values.warnings))
+
+
+def described(settings: ServeSettings | ConfigureSettings | CleanupSettings) -> dict[str, str]:
+    """Every value as text, for the log. Nothing in it is secret: secrets are in files, and only paths are
+    here."""
+    return dict(_described(settings))
+
+
+def _described(part: object) -> list[tuple[str, str]]:
+    assert is_dataclass(part)
+    lines: list[tuple[str, str]] = []
+    for item in fields(part):
+        value: object = getattr(part, item.name)
+        if isinstance(value, ContainerdStoreSettings | DirectoryStoreSettings):
+            kind = StoreKind.CONTAINERD if isinstance(value, ContainerdStoreSettings) else StoreKind.DIRECTORY
+            lines += [(item.name, kind.value), *_described(value)]
+        else:
+            lines.append((item.name, _text(value)))
+    return lines
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_text(item) for item in value)
+    if isinstance(value, Pattern):
+        return str(value.pattern)
+    return "" if value is None else str(value)
+
+
+def _store(
+    values: Values, data_dir: Path, around: Surroundings, warnings: list[str]
+) -> ContainerdStoreSettings | DirectoryStoreSettings:
+    kind = values.one(table.STORE)
+    if kind is StoreKind.AUTO:
+        kind = StoreKind.DIRECTORY if values.is_given(table.STORE_DIR) else StoreKind.CONTAINERD
+    of_containerd = (table.CONTAINERD_SOCK, table.CONTAINERD_NAMESPACE, table.CONTAINERD_CONTENT_PATH)
+    of_directory = (table.STORE_DIR, table.CACHE_SIZE)
+    if kind is StoreKind.DIRECTORY:
+        warnings += _idle(values, of_containerd, "the directory store")
+        return DirectoryStoreSettings(
+            store_dir=_maybe_path(values.maybe(table.STORE_DIR), around) or data_dir / STORE_FOLDER,
+            cache_size_bytes=values.one(table.CACHE_SIZE),
+        )
+    warnings += _idle(values, of_directory, "containerd's store")
+    return ContainerdStoreSettings(
+        containerd_sock=_path(values.one(table.CONTAINERD_SOCK), around),
+        containerd_namespaces=values.all(table.CONTAINERD_NAMESPACE),
+        containerd_content_path=_maybe_path(values.maybe(table.CONTAINERD_CONTENT_PATH), around),
+    )
+
+
+def _idle(values: Values, settings: tuple[Setting[object], ...], store: str) -> list[str]:
+    return [f"{setting.flag} has no effect on {store}" for setting in settings if values.is_given(setting)]
+
+
+def _check_listeners(values: Values, settings: ServeSettings) -> None:
+    listeners: list[tuple[Setting[object], Address]] = [
+        (table.REGISTRY_ADDR, settings.registry_addr),
+        (table.PEER_ADDR, settings.peer_addr),
+        (table.ADMIN_ADDR, settings.admin_addr),
+    ]
+    if settings.metrics_addr is not None:
+        listeners.append((table.METRICS_ADDR, settings.metrics_addr))
+    for position, (setting, address) in enumerate(listeners):
+        for earlier, taken in listeners[:position]:
+            if address.collides_with(taken):
+                raise values.error(
+                    setting, f"'{address}' is taken by {earlier.flag} {taken}: choose another port"
+                )
+
+
+def _exposed(settings: ServeSettings) -> list[str]:
+    warnings = []
+    if not settings.registry_addr.is_loopback:
+        warnings.append(
+            f"--registry-addr {settings.registry_addr} is not loopback: "
+            f"whoever reaches it can read cached images by digest"
+        )
+    if not settings.admin_addr.is_loopback:
+        warnings.append(
+            f"--admin-addr {settings.admin_addr} is not loopback: "
+            f"whoever reaches it can see what this host pulls"
+        )
+    return warnings
+
+
+def _listen(address: Address, around: Surroundings) -> Address:
+    if address.host:
+        return address
+    return Address("::" if around.has_ipv6 else "0.0.0.0", address.port)  # noqa: S104 - asked for
+
+
+def _path(path: PurePosixPath | None, around: Surroundings) -> Path:
+    assert path is not None
+    return around.working_dir / path
+
+
+def _maybe_path(path: PurePosixPath | None, around: Surroundings) -> Path | None:
+    return None if path is None else _path(path, around)

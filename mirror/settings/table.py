@@ -1,0 +1,302 @@
+"""Which settings there are. The one source of flags, environment variables, defaults and docs/settings.md.
+
+Rules
+1. A setting stands here only when a command acts on it.
+2. A default is text, read by the same parser as what a user writes. What the machine decides
+   (`Setting.unset`) is described in words.
+3. The variable of a setting is PEILI_ and its name in upper case; no name may look like what Kubernetes
+   injects for a Service (`…_SERVICE_HOST`, `…_PORT`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from mirror.log import LogFormat, LogLevel
+from mirror.settings import values
+from mirror.settings.model import StoreKind, Tags
+
+Value_co = TypeVar("Value_co", covariant=True)
+
+ENVIRONMENT_PREFIX = "PEILI_"
+# Below this not even one image of a few layers fits.
+CACHE_MIN_BYTES = 2**20
+
+
+class Command(StrEnum):
+    SERVE = "serve"
+    CONFIGURE = "configure"
+    CLEANUP = "cleanup"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting(Generic[Value_co]):
+    """`shape` stands for the value in help texts and tells its unit. `default` None: not set, and `unset`
+    says in words what that means. A repeatable setting's default is one value."""
+
+    name: str
+    shape: str
+    parse: Callable[[str], Value_co]
+    help: str
+    example: str
+    commands: frozenset[Command]
+    default: str | None = None
+    unset: str = ""
+    is_repeatable: bool = False
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name}"
+
+    @property
+    def field(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        return f"{ENVIRONMENT_PREFIX}{self.field.upper()}"
+
+    @property
+    def default_text(self) -> str:
+        """For people."""
+        return self.unset or self.default or ""
+
+
+_SERVE = frozenset({Command.SERVE})
+_CONFIGURE = frozenset({Command.CONFIGURE})
+_HOSTS = frozenset({Command.CONFIGURE, Command.CLEANUP})
+_BOTH = frozenset({Command.SERVE, Command.CONFIGURE})
+
+STORE = Setting(
+    name="store",
+    shape="auto|containerd|directory",
+    parse=values.choice(StoreKind),
+    help="Where the content of this host is: in containerd, or in a directory of our own. "
+    "auto is directory when --store-dir is given, else containerd.",
+    default="auto",
+    example="directory",
+    commands=_SERVE,
+)
+STORE_DIR = Setting(
+    name="store-dir",
+    shape="PATH",
+    parse=values.path,
+    help="Root of the directory store, an OCI image layout.",
+    unset="store in the data directory",
+    example="/srv/peili",
+    commands=_SERVE,
+)
+CACHE_SIZE = Setting(
+    name="cache-size",
+    shape="SIZE",
+    parse=values.size_bytes(CACHE_MIN_BYTES),
+    help="Most bytes that the directory store keeps; what was used longest ago goes first.",
+    default="10GiB",
+    example="512MiB",
+    commands=_SERVE,
+)
+CONTAINERD_SOCK = Setting(
+    name="containerd-sock",
+    shape="PATH",
+    parse=values.socket_path,
+    help="containerd's socket. configure only asks it for containerd's version.",
+    default="/run/containerd/containerd.sock",
+    example="/run/k3s/containerd/containerd.sock",
+    commands=_BOTH,
+)
+CONTAINERD_NAMESPACE = Setting(
+    name="containerd-namespace",
+    shape="NAME",
+    parse=values.containerd_namespace,
+    help="A containerd namespace whose content is shared. Docker's is moby.",
+    default="k8s.io",
+    example="moby",
+    commands=_SERVE,
+    is_repeatable=True,
+)
+CONTAINERD_CONTENT_PATH = Setting(
+    name="containerd-content-path",
+    shape="PATH",
+    parse=values.path,
+    help="Root of containerd's content store (the directory that has blobs in it), where this process sees "
+    "it at another path than containerd does.",
+    unset="what containerd says",
+    example="/host/var/lib/containerd/io.containerd.content.v1.content",
+    commands=_SERVE,
+)
+DATA_DIR = Setting(
+    name="data-dir",
+    shape="PATH",
+    parse=values.path,
+    help="What the daemon keeps across restarts, such as its node id. Made (0700) where there is none.",
+    default="/var/lib/peili",
+    unset="/var/lib/peili; a temporary directory where a user other than root cannot write there",
+    example="/srv/peili-data",
+    commands=_SERVE,
+)
+REGISTRY_ADDR = Setting(
+    name="registry-addr",
+    shape="ADDRESS:PORT",
+    parse=values.listen_address,
+    help="Where containerd asks this daemon. Whoever can reach it can read cached images by digest: keep it "
+    "on loopback.",
+    default="127.0.0.1:29020",
+    example="127.0.0.1:5000",
+    commands=_BOTH,
+)
+PEER_ADDR = Setting(
+    name="peer-addr",
+    shape="ADDRESS:PORT",
+    parse=values.listen_address,
+    help="Where other daemons ask this one. The one port to open between hosts.",
+    default=":29021",
+    unset=":29021 (every address, IPv6 and IPv4)",
+    example="10.0.0.7:29021",
+    commands=_SERVE,
+)
+ADMIN_ADDR = Setting(
+    name="admin-addr",
+    shape="ADDRESS:PORT",
+    parse=values.listen_address,
+    help="Health, status page and local API.",
+    default="127.0.0.1:29022",
+    example="[::1]:29022",
+    commands=_SERVE,
+)
+METRICS_ADDR = Setting(
+    name="metrics-addr",
+    shape="ADDRESS:PORT|off",
+    parse=values.listen_address_or_off,
+    help="Where Prometheus asks.",
+    default="off",
+    example=":29023",
+    commands=_SERVE,
+)
+BOOTSTRAP = Setting(
+    name="bootstrap",
+    shape="static:HOST:PORT",
+    parse=values.bootstrap,
+    help="A peer of the cluster, by the address of its --peer-addr.",
+    unset="none: a cluster of one host",
+    example="static:10.0.0.8:29021",
+    commands=_SERVE,
+    is_repeatable=True,
+)
+CLUSTER = Setting(
+    name="cluster",
+    shape="NAME",
+    parse=values.cluster_name,
+    help="Name of the cluster, mixed into its secret: daemons with another name or secret do not share.",
+    default="peili",
+    example="staging",
+    commands=_SERVE,
+)
+CLUSTER_SECRET_FILE = Setting(
+    name="cluster-secret-file",
+    shape="PATH",
+    parse=values.path,
+    help="The cluster's secret: 32 random bytes in base64 on one line; a second line is accepted, too, "
+    "while the secret is changed.",
+    unset="no secret: any daemon at a private address is a peer",
+    example="/etc/peili/secret",
+    commands=_SERVE,
+)
+MIRROR = Setting(
+    name="mirror",
+    shape="REGISTRY",
+    parse=values.registry,
+    help="A registry to mirror. serve answers for no other; configure gives it a directory of its own, "
+    "besides _default.",
+    unset="serve: every registry; configure: the well-known ones",
+    example="ghcr.io",
+    commands=_BOTH,
+    is_repeatable=True,
+)
+FILTER = Setting(
+    name="filter",
+    shape="REGEX",
+    parse=values.pattern,
+    help="Images that are not mirrored: a regular expression that is searched for in "
+    "registry/repository:tag or registry/repository@digest.",
+    unset="none",
+    example="^ghcr\\.io/private/",
+    commands=_SERVE,
+    is_repeatable=True,
+)
+LOG_LEVEL = Setting(
+    name="log-level",
+    shape="debug|info|warning|error",
+    parse=values.choice(LogLevel),
+    help="The least severity that is logged.",
+    default="info",
+    example="debug",
+    commands=_SERVE,
+)
+LOG_FORMAT = Setting(
+    name="log-format",
+    shape="json|text",
+    parse=values.choice(LogFormat),
+    help="How a line of the log is written.",
+    unset="text on a terminal, else json",
+    example="text",
+    commands=_SERVE,
+)
+HOSTS_DIR = Setting(
+    name="hosts-dir",
+    shape="PATH",
+    parse=values.path,
+    help="containerd's hosts directory: where its config_path points.",
+    default="/etc/containerd/certs.d",
+    example="/etc/cri/conf.d/hosts",
+    commands=_HOSTS,
+)
+TAGS = Setting(
+    name="tags",
+    shape="upstream|peers|off",
+    parse=values.choice(Tags),
+    help="Who answers for tags: the registry, with this daemon behind it; peers first; or never this daemon.",
+    default="upstream",
+    example="off",
+    commands=_CONFIGURE,
+)
+CONTAINERD_CONFIG_PATH = Setting(
+    name="containerd-config-path",
+    shape="TEXT",
+    parse=values.any_text,
+    help="config_path as containerd has it in effect (containerd config dump). Some releases take a list "
+    "with a colon in it for one path; then the files are written there, too.",
+    unset="not known",
+    example="/etc/containerd/certs.d:/etc/docker/certs.d",
+    commands=_CONFIGURE,
+)
+
+TABLE: tuple[Setting[object], ...] = (
+    STORE,
+    STORE_DIR,
+    CACHE_SIZE,
+    CONTAINERD_SOCK,
+    CONTAINERD_NAMESPACE,
+    CONTAINERD_CONTENT_PATH,
+    DATA_DIR,
+    REGISTRY_ADDR,
+    PEER_ADDR,
+    ADMIN_ADDR,
+    METRICS_ADDR,
+    BOOTSTRAP,
+    CLUSTER,
+    CLUSTER_SECRET_FILE,
+    MIRROR,
+    FILTER,
+    LOG_LEVEL,
+    LOG_FORMAT,
+    HOSTS_DIR,
+    TAGS,
+    CONTAINERD_CONFIG_PATH,
+)
+
+
+def settings_of(command: Command) -> tuple[Setting[object], ...]:
+    return tuple(setting for setting in TABLE if command in setting.commands)

@@ -1,0 +1,258 @@
+"""What every content store does, whatever is behind it: one suite on all of them, fakes beside the real
+thing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from mirror.errors import ContentNotFound
+from mirror.oci.byterange import ByteSpan
+from mirror.oci.digest import Digest
+from mirror.store.base import ContentAdded, ContentRemoved, ContentStore, Snapshot
+from tests.support.fake_containerd import FakeContainerd
+from tests.support.real_containerd import RealContainerd
+from tests.support.skips import tool_bin
+from tests.support.store_beds import (
+    DEADLINE_S,
+    Follower,
+    StoreBed,
+    containerd_bed,
+    content_of,
+    directory_bed,
+    eventually,
+    memory_bed,
+    read,
+    shared_directory_bed,
+)
+
+SMALL = b"a config"
+# Two whole chunks and a bit.
+LARGE = random.Random(2).randbytes(2 * 1024 * 1024 + 7)
+
+RealContainerds = Callable[[str], Awaitable[RealContainerd]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def real_containerds(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RealContainerds]:
+    """One of each version for the whole file; beds have a namespace each."""
+    running: dict[str, RealContainerd] = {}
+    async with AsyncExitStack() as stack:
+
+        async def get(name: str) -> RealContainerd:
+            if name not in running:
+                workdir = tmp_path_factory.mktemp("c")
+                made = RealContainerd(tool_bin(name), workdir, certs_dir=workdir / "certs.d")
+                running[name] = await stack.enter_async_context(made)
+            return running[name]
+
+        yield get
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        "memory-files",
+        "directory",
+        "directory-shared",
+        "containerd-fake-2.1",
+        "containerd-fake-1.7",
+        *(
+            pytest.param(name, marks=pytest.mark.containerd)
+            for name in ("containerd-1.6", "containerd-1.7", "containerd-2.1")
+        ),
+    ]
+)
+async def bed(
+    request: pytest.FixtureRequest, tmp_path: Path, real_containerds: RealContainerds
+) -> AsyncIterator[StoreBed]:
+    name: str = request.param
+    async with AsyncExitStack() as stack:
+        made: AbstractAsyncContextManager[StoreBed]
+        if name.startswith("memory"):
+            made = memory_bed(has_files=name == "memory-files")
+        elif name == "directory":
+            made = directory_bed(tmp_path)
+        elif name.startswith("directory"):
+            made = shared_directory_bed(tmp_path)
+        elif "fake" in name:
+            version = name.removeprefix("containerd-fake-") + ".9"
+            made = containerd_bed(await stack.enter_async_context(FakeContainerd(tmp_path, version=version)))
+        else:
+            made = containerd_bed(await real_containerds(name))
+        yield await stack.enter_async_context(made)
+
+
+async def test_a_watch_begins_with_all_that_is_here(bed: StoreBed) -> None:
+    small, large = await bed.put(SMALL), await bed.put(LARGE)
+    await eventually(
+        lambda: bed.store.size_bytes(small) is not None and bed.store.size_bytes(large) is not None
+    )
+    async with asyncio.timeout(DEADLINE_S):
+        first = await anext(bed.store.watch())
+    assert first == Snapshot({small: len(SMALL), large: len(LARGE)})
+
+
+async def test_an_empty_store_begins_with_an_empty_snapshot(bed: StoreBed) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        assert await anext(bed.store.watch()) == Snapshot({})
+
+
+async def test_what_comes_and_goes_is_heard(bed: StoreBed) -> None:
+    follower = Follower(bed.store)
+    async with asyncio.timeout(DEADLINE_S):
+        await follower.take()
+        digest = await bed.put(SMALL)
+        assert await follower.take() == ContentAdded(digest, len(SMALL))
+        assert bed.store.size_bytes(digest) == len(SMALL)
+        await bed.remove(digest)
+        assert await follower.take() == ContentRemoved(digest)
+    assert bed.store.size_bytes(digest) is None
+    with pytest.raises(ContentNotFound):
+        await bed.store.open(digest)
+
+
+async def test_nothing_is_lost_between_snapshot_and_events(bed: StoreBed) -> None:
+    """Watches begin in the middle of commits and removals; all of them end up knowing the same."""
+    followers: list[Follower] = []
+    final: dict[Digest, int] = {}
+
+    async def write(writer: int) -> None:
+        for number in range(8):
+            data = f"{writer} {number}".encode()
+            digest = await bed.put(data)
+            followers.append(Follower(bed.store))
+            group.create_task(followers[-1].take())
+            if number % 3 == 0:
+                await bed.remove(digest)
+            else:
+                final[digest] = len(data)
+
+    early = Follower(bed.store)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(early.take())
+        for writer in range(3):
+            group.create_task(write(writer))
+    for follower in (early, *followers):
+        await follower.take_until(lambda known: known == final)
+
+
+async def test_a_blob_can_be_opened_as_soon_as_it_is_committed(bed: StoreBed) -> None:
+    digest = await bed.put(SMALL)
+    assert await content_of(bed.store, digest) == SMALL
+    assert bed.store.size_bytes(digest) == len(SMALL)
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        ByteSpan(0, len(LARGE)),
+        ByteSpan(0, 1),
+        ByteSpan(len(LARGE) - 1, len(LARGE)),
+        ByteSpan(1024 * 1024 - 1, 1024 * 1024 + 1),
+        ByteSpan(17, 2 * 1024 * 1024),
+        ByteSpan(5, 5),
+        ByteSpan(len(LARGE), len(LARGE)),
+    ],
+    ids=str,
+)
+async def test_every_span_can_be_read(bed: StoreBed, span: ByteSpan) -> None:
+    blob = await bed.store.open(await bed.put(LARGE))
+    try:
+        assert blob.size_bytes == len(LARGE)
+        assert await read(blob, span) == LARGE[span.start : span.stop]
+        if blob.descriptor is not None:
+            assert os.pread(blob.descriptor, span.length_bytes, span.start) == LARGE[span.start : span.stop]
+    finally:
+        blob.close()
+
+
+async def test_one_blob_can_be_read_by_several(bed: StoreBed) -> None:
+    digest = await bed.put(LARGE)
+    first, second = await bed.store.open(digest), await bed.store.open(digest)
+    middle = ByteSpan(1, len(LARGE) - 1)
+    try:
+        whole, *parts = await asyncio.gather(read(first), read(second, middle), read(first, middle))
+        assert whole == LARGE
+        assert parts == [LARGE[1:-1]] * 2
+        first.close()
+        assert await read(second) == LARGE
+    finally:
+        second.close()
+
+
+async def test_an_open_blob_survives_its_removal(bed: StoreBed) -> None:
+    digest = await bed.put(LARGE)
+    blob = await bed.store.open(digest)
+    try:
+        await bed.remove(digest)
+        await eventually(lambda: bed.store.size_bytes(digest) is None)
+        assert await read(blob) == LARGE
+    finally:
+        blob.close()
+
+
+async def test_a_blob_can_be_closed_twice(bed: StoreBed) -> None:
+    blob = await bed.store.open(await bed.put(SMALL))
+    blob.close()
+    blob.close()
+    if blob.descriptor is not None:
+        raise AssertionError("a closed blob has no descriptor")
+
+
+async def test_what_is_not_here_is_not_found(bed: StoreBed) -> None:
+    absent = Digest.of(b"nobody has this")
+    assert bed.store.size_bytes(absent) is None
+    for _ in range(2):
+        with pytest.raises(ContentNotFound, match=str(absent)):
+            await bed.store.open(absent)
+
+
+async def test_a_blob_that_comes_back_is_served_again(bed: StoreBed) -> None:
+    digest = await bed.put(SMALL)
+    await bed.remove(digest)
+    await eventually(lambda: bed.store.size_bytes(digest) is None)
+    assert await bed.put(SMALL) == digest
+    await eventually(lambda: bed.store.size_bytes(digest) == len(SMALL))
+    assert await content_of(bed.store, digest) == SMALL
+
+
+async def test_a_watcher_that_reads_nothing_holds_nobody_up(bed: StoreBed) -> None:
+    slow, quick = Follower(bed.store), Follower(bed.store)
+    await slow.take()
+    await quick.take()
+    digests = [await bed.put(bytes([number])) for number in range(5)]
+    await quick.take_until(lambda known: len(known) == len(digests))
+    await slow.take_until(lambda known: len(known) == len(digests))
+
+
+async def test_a_watch_that_ends_leaves_the_others_alone(bed: StoreBed) -> None:
+    stays = Follower(bed.store)
+    await stays.take()
+    task = asyncio.create_task(watch_for_ever(bed.store))
+    digest = await bed.put(SMALL)
+    await stays.take_until(lambda known: digest in known)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    digest = await bed.put(LARGE)
+    await stays.take_until(lambda known: digest in known)
+
+
+async def test_nothing_to_discard_is_no_error(bed: StoreBed) -> None:
+    await bed.store.discard_ingest(Digest.of(b"nobody writes this"))
+    digest = await bed.put(SMALL)
+    await bed.store.discard_ingest(digest)
+    assert await content_of(bed.store, digest) == SMALL
+
+
+async def watch_for_ever(store: ContentStore) -> None:
+    async for _ in store.watch():
+        pass

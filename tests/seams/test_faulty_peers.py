@@ -1,0 +1,156 @@
+"""What containerd gets when peers die, stall, lie or talk nonsense: the right bytes, or an end that it can go on from.
+
+Real registry server, real peer server, and peers that fail at a chosen byte.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+
+import pytest
+
+from mirror.discovery.base import Discovery, Peer, ProviderState
+from mirror.oci.byterange import ByteSpan
+from mirror.oci.digest import Digest
+from tests.support.faulty_peer import Fault, FaultyPeer, faulty_peer
+from tests.support.memory_discovery import MemoryCluster
+from tests.support.mirror_host import MirrorHost, ask, mirror_host
+
+BLOB = random.Random(5).randbytes(5 * 1024 * 1024 + 77)
+SMALL = BLOB[:3000]
+CUT_AT = 2 * 1024 * 1024 + 13
+
+
+def url(host: MirrorHost, data: bytes = BLOB, kind: str = "blobs") -> str:
+    return f"{host.registry_url}/v2/team/app/{kind}/{Digest.of(data)}"
+
+
+def first_then(data: bytes, first: FaultyPeer, second: FaultyPeer) -> Discovery:
+    """Both are known from the start; the complete provider is asked first."""
+    cluster = MemoryCluster()
+    cluster.announce(str(Digest.of(data)), first.peer)
+    cluster.announce(str(Digest.of(data)), second.peer, ProviderState.PARTIAL)
+    return cluster.member(Peer("127.0.0.1", 1))
+
+
+@pytest.mark.parametrize("fault", [Fault.FIN, Fault.RST, Fault.STALL])
+async def test_a_peer_that_dies_or_stalls_is_replaced_at_the_exact_byte(fault: Fault) -> None:
+    async with faulty_peer(BLOB, fault, CUT_AT) as dying, faulty_peer(BLOB, Fault.NONE) as good:
+        async with mirror_host(discovery=first_then(BLOB, dying, good)) as host:
+            answer = await ask(url(host))
+    assert (answer.status, answer.whole) == (200, True)
+    assert answer.body == BLOB
+    assert dying.sent_spans == [ByteSpan(0, CUT_AT)]
+    if fault is not Fault.RST:  # a reset may take bytes along that were on their way
+        assert good.sent_spans == [ByteSpan(CUT_AT, len(BLOB))]
+
+
+async def test_a_range_is_resumed_within_the_range() -> None:
+    async with faulty_peer(BLOB, Fault.FIN, CUT_AT) as dying, faulty_peer(BLOB, Fault.NONE) as good:
+        async with mirror_host(discovery=first_then(BLOB, dying, good)) as host:
+            answer = await ask(url(host), Range=f"bytes={CUT_AT - 9}-{CUT_AT + 9}")
+    assert (answer.status, answer.body) == (206, BLOB[CUT_AT - 9 : CUT_AT + 10])
+    assert good.gets == [f"bytes={CUT_AT}-{CUT_AT + 9}"]
+
+
+async def test_a_peer_that_stalls_alone_ends_the_body() -> None:
+    """containerd would wait for ever; from an ended body it goes on at the next host."""
+    async with faulty_peer(BLOB, Fault.STALL, CUT_AT) as stalling:
+        async with mirror_host(peers=[stalling.peer]) as host:
+            started_s = time.monotonic()
+            answer = await ask(url(host))
+            assert (answer.whole, answer.body) == (False, BLOB[:CUT_AT])
+            assert 1.5 < time.monotonic() - started_s < 4
+            again = await ask(url(host), Range=f"bytes={CUT_AT}-")
+            assert again.status == 404
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.SILENT,
+        Fault.NO_LENGTH,
+        Fault.COMPRESSED,
+        Fault.NOT_HTTP,
+        Fault.ERROR_500,
+        Fault.REDIRECT,
+        Fault.BUSY,
+        Fault.ABSENT,
+        Fault.OTHER_VERSION,
+    ],
+)
+@pytest.mark.parametrize("data", [BLOB, SMALL], ids=["large", "small"])
+async def test_nonsense_before_the_first_byte_is_a_404(fault: Fault, data: bytes) -> None:
+    """And it is quick: containerd's next host is the origin."""
+    async with faulty_peer(data, fault) as bad, mirror_host(peers=[bad.peer]) as host:
+        started_s = time.monotonic()
+        answer = await ask(url(host, data))
+        assert (answer.status, json.loads(answer.body)["errors"][0]["code"]) == (404, "BLOB_UNKNOWN")
+        assert time.monotonic() - started_s < (4 if fault is Fault.SILENT else 1)
+
+
+@pytest.mark.parametrize("fault", [Fault.WRONG_RANGE, Fault.IGNORE_RANGE])
+async def test_another_range_than_was_asked_for_is_not_delivered(fault: Fault) -> None:
+    async with faulty_peer(BLOB, fault) as bad, mirror_host(peers=[bad.peer]) as host:
+        assert (await ask(url(host), Range="bytes=100-")).status == 404
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.SILENT, Fault.NO_LENGTH, Fault.COMPRESSED, Fault.ERROR_500, Fault.WRONG_BYTE, Fault.SHORT_LENGTH]
+)
+async def test_a_small_blob_comes_right_from_the_next_peer(fault: Fault) -> None:
+    async with faulty_peer(SMALL, fault, 100) as bad, faulty_peer(SMALL, Fault.NONE) as good:
+        async with mirror_host(discovery=first_then(SMALL, bad, good)) as host:
+            answer = await ask(url(host, SMALL))
+    assert (answer.status, answer.body) == (200, SMALL)
+    assert len(bad.gets) == 1
+
+
+async def test_a_wrong_byte_never_completes_a_body() -> None:
+    """The tail is withheld, the digest given up, what containerd holds thrown away, the peer left aside."""
+    async with faulty_peer(BLOB, Fault.WRONG_BYTE, 1000) as lying, mirror_host(peers=[lying.peer]) as host:
+        answer = await ask(url(host))
+        assert (answer.status, answer.whole) == (200, False)
+        assert len(answer.body) < len(BLOB)
+        assert host.store.discarded == [Digest.of(BLOB)]
+        for headers in ({"Range": f"bytes={len(answer.body)}-"}, {}):
+            again = await ask(url(host), **headers)
+            assert again.status == 404
+        assert len(lying.gets) == 1
+
+
+async def test_a_wrong_byte_of_a_small_blob_never_leaves() -> None:
+    async with faulty_peer(SMALL, Fault.WRONG_BYTE, 5) as lying, mirror_host(peers=[lying.peer]) as host:
+        assert (await ask(url(host, SMALL))).status == 404
+        assert host.store.discarded == []
+
+
+async def test_a_peer_that_lies_about_its_length_is_found_by_the_manifest() -> None:
+    layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": str(Digest.of(BLOB)), "size": len(BLOB)}
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": str(Digest.of(SMALL)), "size": len(SMALL)}
+    manifest = json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode()
+    for fault in (Fault.SHORT_LENGTH, Fault.LONG_LENGTH):
+        async with faulty_peer(BLOB, fault, 4096) as lying, mirror_host(manifest, BLOB) as good:
+            for peers in ([lying.peer, good.peer], [good.peer, lying.peer]):
+                async with mirror_host(peers=peers) as host:
+                    assert (await ask(url(host, manifest, "manifests"))).status == 200
+                    answer = await ask(url(host))
+                    assert (answer.status, answer.whole, answer.body == BLOB) == (200, True, True)
+
+
+@pytest.mark.parametrize("at", [2 * 1024 * 1024, 4096])
+async def test_a_length_that_nobody_vouches_for_never_completes_a_wrong_body(at: int) -> None:
+    async with faulty_peer(BLOB, Fault.SHORT_LENGTH, at) as lying, mirror_host(peers=[lying.peer]) as host:
+        answer = await ask(url(host))
+        assert answer.status == 404 or not answer.whole
+
+
+async def test_a_peer_of_another_wire_version_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with faulty_peer(BLOB, Fault.OTHER_VERSION) as newer, mirror_host(peers=[newer.peer]) as host:
+        for data in (BLOB, SMALL, b"other"):
+            assert (await ask(url(host, data))).status == 404
+    named = [record for record in caplog.records if "wire versions 7, 8" in record.getMessage()]
+    assert len(named) == 1
+    assert str(newer.peer) in named[0].getMessage()

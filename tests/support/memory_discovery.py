@@ -1,0 +1,57 @@
+"""Discovery in memory: a registry of keys that several hosts of a test share. Passes the port's conformance suite.
+
+Providers come complete ones first, in the order in which they announced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection
+
+from mirror.discovery.base import Peer, Provider, ProviderState
+
+
+class MemoryCluster:
+    """What all hosts have announced."""
+
+    def __init__(self) -> None:
+        self._holders: dict[str, dict[Peer, ProviderState]] = {}
+
+    def member(self, peer: Peer) -> MemoryDiscovery:
+        return MemoryDiscovery(self, peer)
+
+    def announce(self, key: str, peer: Peer, state: ProviderState = ProviderState.COMPLETE) -> None:
+        self._holders.setdefault(key, {})[peer] = state
+
+    def withdraw(self, key: str, peer: Peer) -> None:
+        self._holders.get(key, {}).pop(peer, None)
+
+    def holders(self, key: str) -> list[Provider]:
+        found = [Provider(peer, state) for peer, state in self._holders.get(key, {}).items()]
+        return sorted(found, key=lambda provider: provider.state is not ProviderState.COMPLETE)
+
+
+class MemoryDiscovery:
+    def __init__(self, cluster: MemoryCluster, peer: Peer) -> None:
+        self._cluster = cluster
+        self._peer = peer
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    @property
+    def unready(self) -> str | None:
+        return None
+
+    async def find_providers(self, key: str) -> AsyncGenerator[Provider, None]:
+        for provider in self._cluster.holders(key):
+            if provider.peer != self._peer:
+                yield provider
+
+    async def announce(self, keys: Collection[str]) -> None:
+        for key in keys:
+            self._cluster.announce(key, self._peer)
+
+    async def withdraw(self, keys: Collection[str]) -> None:
+        for key in keys:
+            self._cluster.withdraw(key, self._peer)
