@@ -130,6 +130,5 @@ def _info(info: content_pb2.Info) -> ContentInfo:
         digest=info.digest,
         size_bytes=info.size,
         created_at=info.created_at.ToDatetime(UTC),
-        updated_at=info.updated_at.ToDatetime(UTC),
         labels=dict(info.labels),
     )

@@ -1,8 +1,8 @@
 """The composition root: makes every part, starts them in order, stops them in reverse. Decides nothing else.
 
-Modes are substitutions made here: another store, another discovery. Start order: addresses, store, peers, registry,
-ready. On SIGTERM or SIGINT: unready, no new downloads, open answers drain, withdraw, exit; a second signal ends the
-process at once.
+Modes are substitutions made here: another store, another discovery. Start order: addresses, store, peers,
+registry, ready. On SIGTERM or SIGINT: unready, no new downloads, open answers drain, withdraw, exit; a second
+signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from containerd.client import Client
 from mirror.admin.server import AdminServer, metrics_app
 from mirror.advertise.advertiser import Advertiser
-from mirror.discovery.base import Discovery
+from mirror.discovery.base import Discovery, Peer
 from mirror.discovery.static_discovery import StaticDiscovery
 from mirror.download.download import DownloadPorts
 from mirror.download.downloads import Downloads
@@ -32,7 +31,7 @@ from mirror.peer.wire import PEER_WIRE_VERSION
 from mirror.registry.policy import Policy
 from mirror.registry.registry import Registry
 from mirror.secret import ClusterSecret, Subkey
-from mirror.settings import ServeSettings
+from mirror.settings.model import Address, DirectoryStoreSettings, ServeSettings
 from mirror.store.base import ContentStore
 from mirror.store.containerd_store import ContainerdStore
 from mirror.store.directory_store import DirectoryStore
@@ -82,7 +81,7 @@ class Daemon:
                 for name, address in self._addresses().items()
             }
             client = await stack.enter_async_context(PeerClient(keys, time.time))
-            store = await stack.enter_async_context(self._store())
+            store = self._store()
             parts = self._parts(store, client, keys, identity)
             peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S)
             registry = Listener(parts.registry.app, sockets["registry"], drain_s=DRAIN_S)
@@ -119,9 +118,13 @@ class Daemon:
                 await parts.advertiser.withdraw_all()
         log.info("stopped")
 
-    def _addresses(self) -> dict[str, HostPort]:
+    def _addresses(self) -> dict[str, Address]:
         settings = self._settings
-        addresses = {"registry": settings.registry_addr, "peer": settings.peer_addr, "admin": settings.admin_addr}
+        addresses = {
+            "registry": settings.registry_addr,
+            "peer": settings.peer_addr,
+            "admin": settings.admin_addr,
+        }
         if settings.metrics_addr is not None:
             addresses["metrics"] = settings.metrics_addr
         return addresses
@@ -135,14 +138,15 @@ class Daemon:
             return ()
         return ClusterSecret.load(path).subkeys(PEER_HTTP_USE, self._settings.cluster)
 
-    @contextlib.asynccontextmanager
-    async def _store(self) -> AsyncIterator[ContentStore]:
-        settings = self._settings
-        if settings.store == "directory":
-            yield DirectoryStore(settings.store_dir, quota_bytes=settings.cache_size_bytes)
-            return
-        async with Client(settings.containerd_sock) as client:
-            yield ContainerdStore(client, settings.containerd_namespaces, settings.containerd_content_path)
+    def _store(self) -> ContentStore:
+        wanted = self._settings.store
+        if isinstance(wanted, DirectoryStoreSettings):
+            return DirectoryStore(wanted.store_dir, quota_bytes=wanted.cache_size_bytes)
+        return ContainerdStore(
+            wanted.containerd_sock,
+            namespaces=wanted.containerd_namespaces,
+            content_path=wanted.containerd_content_path,
+        )
 
     def _parts(
         self, store: ContentStore, client: PeerClient, keys: tuple[Subkey, ...], identity: Identity
@@ -150,7 +154,8 @@ class Daemon:
         settings = self._settings
         metrics = Metrics()
         rng = random.Random()
-        discovery = StaticDiscovery(settings.static_peers, client.size_bytes, time.monotonic)
+        peers = [Peer(entry.address.host, entry.address.port) for entry in settings.bootstrap]
+        discovery = StaticDiscovery(peers, client.size_bytes, time.monotonic)
         ports = DownloadPorts(
             discovery, client, store.discard_ingest, metrics.peer_received_bytes.inc, time.monotonic
         )
@@ -211,4 +216,3 @@ async def run(settings: ServeSettings) -> None:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class Metrics:
-    """One set a daemon, on a registry of its own, so that several daemons can live in one process of a test."""
+    """One set a daemon, on a registry of its own, so that several daemons can live in one process of a
+    test."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -32,7 +33,9 @@ class Metrics:
             registry=self.registry,
         )
         self.readers = Gauge("peili_download_readers", "Requests fed from peers now", registry=self.registry)
-        self.announced = Gauge("peili_announced_digests", "Digests that this host announces", registry=self.registry)
+        self.announced = Gauge(
+            "peili_announced_digests", "Digests that this host announces", registry=self.registry
+        )
         for source in ("local", "peer"):
             self.bytes.labels(source)
         for kind in ("manifest", "blob"):

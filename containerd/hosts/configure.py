@@ -100,15 +100,15 @@ def _advice(mirror: Mirror) -> list[str]:
     if mirror.is_loopback:
         return []
     return [
-        f"{mirror.registry_url} is not a loopback address: when nothing answers there, each request of containerd "
-        "waits for it, up to 30 s on 1.6 and 1.7; a refused loopback port costs nothing"
+        f"{mirror.registry_url} is not a loopback address: when nothing answers there, each request of "
+        "containerd waits for it, up to 30 s on 1.6 and 1.7; a refused loopback port costs nothing"
     ]
 
 
 @contextmanager
 def _existing(hosts_dir: Path) -> Iterator[None]:
-    """Makes the hosts directory, but not its parents: a typing error is more likely than a machine
-    without.""" if hosts_dir.is_dir():
+    """Makes the hosts directory, but not its parents: there, a typing error is more likely than a lack."""
+    if hosts_dir.is_dir():
         yield
         return
     if not hosts_dir.parent.is_dir():

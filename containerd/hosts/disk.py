@@ -66,8 +66,11 @@ class Staged:
 
 
 def read(path: Path) -> Found | None:
-    """None when nothing is there. A link to nothing is empty, as it is to containerd. Raises:
-    HostsFileInvalid.""" try:
+    """None when nothing is there; a link to nothing is empty, as it is to containerd.
+
+    Raises: HostsFileInvalid, OSError.
+    """
+    try:
         link = str(path.readlink()) if path.is_symlink() else None
         status = path.stat() if path.exists() else path.lstat()
     except FileNotFoundError:

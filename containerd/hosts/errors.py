@@ -19,7 +19,7 @@ class HostsFileInvalid(HostsError):
 
     def __init__(self, where: str, line: int | None, reason: str) -> None:
         place = where if line is None else f"{where}, line {line}"
-        super().__init__(f"{place}: {reason}; mend the file or move it away, nothing was written")
+        super().__init__(f"{place}: {reason}; mend it or move it away; nothing was changed")
         self.where = where
         self.line = line
 

@@ -13,6 +13,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from containerd.hosts.errors import HostsFileInvalid
 from containerd.hosts.toml_text import Table, Value, inner_tables, scalars, table, value_text
@@ -30,8 +31,8 @@ class Host:
 class HostsFile:
     server: str | None = None
     options: Table = field(default_factory=dict)
-    """Everything at the top but `server` and `host`; containerd applies it to `server`, or to the
-    registry.""" hosts: tuple[Host, ...] = ()
+    """All else at the top but `host`; containerd applies it to `server`, or else to the registry."""
+    hosts: tuple[Host, ...] = ()
 
 
 def read(text: str, where: str) -> HostsFile:
@@ -56,6 +57,8 @@ def read(text: str, where: str) -> HostsFile:
         hosts.append(Host(url, options))
     options = {key: value for key, value in document.items() if key not in ("server", "host")}
     _check_options(options, where, "")
+    for url in (server or "", *tables):
+        _check_url(url, where)
     return HostsFile(server, options, tuple(hosts))
 
 
@@ -64,6 +67,13 @@ def _not_toml(text: str, where: str, error: ValueError) -> HostsFileInvalid:
     match = _LINE_IN_MESSAGE.search(message)
     line = int(match[1]) if match and match[1] else text.count("\n") + 1
     return HostsFileInvalid(where, line, f"not TOML: {_LINE_IN_MESSAGE.sub('', message)}")
+
+
+def _check_url(url: str, where: str) -> None:
+    try:
+        urlsplit(url if url.startswith("http") else f"https://{url}")
+    except ValueError as error:
+        raise HostsFileInvalid(where, None, f"{url!r} is not an address ({error})") from error
 
 
 def _check_options(options: Table, where: str, prefix: str) -> None:

@@ -94,7 +94,7 @@ def _origin(registry: Registry, user: HostsFile, mirror: Mirror) -> Host:
         options = {k: v for k, v in user.options.items() if k not in ("capabilities", "override_path")}
         return Host(origin.url, {"capabilities": list(ORIGIN_CAPABILITIES), **options, **origin.options})
     capabilities = user.options.get("capabilities") or list(ORIGIN_CAPABILITIES)
-    return Host(user.server, {**user.options, "capabilities": capabilities})
+    return Host(user.server, {"capabilities": capabilities, **_but_capabilities(user.options)})
 
 
 def _with_origin(hosts: list[Host], origin: Host) -> list[Host]:
@@ -108,10 +108,14 @@ def _with_origin(hosts: list[Host], origin: Host) -> list[Host]:
 
 
 def _adds_nothing(origin: Host, host: Host) -> bool:
-    beside = {key: value for key, value in origin.options.items() if key != "capabilities"}
+    beside = _but_capabilities(origin.options)
     return _endpoint(origin.url, origin.options) == _endpoint(host.url, host.options) and all(
         key in host.options and same_value(host.options[key], value) for key, value in beside.items()
     )
+
+
+def _but_capabilities(options: Table) -> Table:
+    return {key: value for key, value in options.items() if key != "capabilities"}
 
 
 def _joined(host: Host, origin: Host) -> Value:

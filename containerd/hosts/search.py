@@ -36,8 +36,8 @@ class SearchPath:
 def search_path(
     hosts_dir: str, config_path: str | None, containerd_version: tuple[int, int] | None
 ) -> SearchPath:
-    """`hosts_dir` is absolute; `config_path` is the effective setting, "" where it is unset, None if
-    unknown.""" if config_path is None:
+    """`hosts_dir` is absolute; `config_path` is the effective setting, "" if it is unset, None if unknown."""
+    if config_path is None:
         if containerd_version is None or containerd_version < LIST_SINCE:
             return SearchPath()
         # Where our directory is not in the default list, the setting is another one, and we know nothing

@@ -194,8 +194,8 @@ def _top(file: HostsFile) -> Table:
 
 
 def _hosts_that_stay(pieces: Iterable[_Piece], local: HostsFile, wanted: HostsFile) -> frozenset[str]:
-    """Those that are wanted as they stand, and that stand in tables: what is in front of the tables is
-    moved.""" loose = {
+    """Those that are wanted as they stand, and stand in tables: what stands in front of those is moved."""
+    loose = {
         url
         for piece in pieces
         if piece.path[:1] == ("host",) and not piece.in_table

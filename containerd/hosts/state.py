@@ -56,8 +56,9 @@ def forget_unnamed(hosts_dir: Path, manifest: Manifest) -> None:
 
 
 def remove(hosts_dir: Path) -> None:
-    """The manifest last but for the directory, so that a crash in between leaves something that can be
-    undone.""" directory = hosts_dir / DIRECTORY if not directory.is_dir():
+    """The manifest goes after the originals: what a crash leaves can still be undone."""
+    directory = hosts_dir / DIRECTORY
+    if not directory.is_dir():
         return
     if (directory / _ORIGINALS).is_dir():
         shutil.rmtree(directory / _ORIGINALS)

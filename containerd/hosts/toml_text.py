@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import TypeAlias
 
-Value: TypeAlias = "str | int | float | bool | datetime | date | time | Sequence[Value] | Mapping[str, Value]"  # noqa: UP040
+Value: TypeAlias = "str | int | float | bool | datetime | date | time | Sequence[Value] | Mapping[str, Value]"
 Table: TypeAlias = Mapping[str, Value]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -79,8 +79,9 @@ def inner_tables(path: tuple[str, ...], content: Table) -> str:
 
 
 def logical_lines(text: str) -> Iterator[str]:
-    """Cuts after each newline that ends a statement, a comment or an empty line. `text` must be valid
-    TOML.""" start = depth = 0 for token in _TOKEN.finditer(text):
+    """Cuts after each newline that ends a statement, a comment or an empty line. `text` is valid TOML."""
+    start = depth = 0
+    for token in _TOKEN.finditer(text):
         kind = token[0]
         if kind in "[{":
             depth += 1

@@ -63,7 +63,9 @@ def metrics_app(metrics: Metrics) -> web.Application:
     """/metrics in Prometheus' text format, for a listener of its own."""
 
     async def page(request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(
+            body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
 
     app = web.Application(client_max_size=0)
     app.router.add_get("/metrics", page)

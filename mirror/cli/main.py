@@ -1,7 +1,7 @@
 """The command `peili`: which subcommands there are, and what a failure looks like outside.
 
-Loads a subcommand only when it is asked for: the daemon must not carry what only a terminal needs, and `--help` must
-not wait for either.
+Loads a subcommand only when it is asked for: the daemon must not carry what only a terminal needs, and
+`--help` must not wait for either.
 
 Exit codes: 0 done, 1 failed, 2 the command line or a setting is wrong.
 """
@@ -48,7 +48,9 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, help_text) for name, (_, _, help_text) in _COMMANDS.items()])
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(VERSION, message="%(prog)s %(version)s")
 def peili() -> None:
     """A decentralised mirror for container images: hosts pull from each other."""
@@ -74,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def expected_errors(group: BaseExceptionGroup[BaseException]) -> list[Exception]:
-    """What tasks failed with, one by one, where all of it is of the kind that a message explains; else nothing, since
-    a defect must show its traceback."""
+    """What tasks failed with, one by one, where all of it is of the kind that a message explains; else
+    nothing, since a defect must show its traceback."""
     found: list[Exception] = []
     for exc in group.exceptions:
         if isinstance(exc, BaseExceptionGroup):

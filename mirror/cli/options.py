@@ -21,7 +21,7 @@ def command(kind: Command, help_text: str, run: Callable[[Flags], int]) -> click
         help=help_text,
         params=[_option(setting) for setting in settings_of(kind)],
         callback=callback,
-        epilog="Every flag has a variable: PEILI_ and its name in upper case, with commas between several values.",
+        epilog="Every flag has a variable: PEILI_ and its name in upper case, with commas between values.",
     )
 
 

@@ -23,11 +23,11 @@ def run(flags: Flags) -> int:
     """Returns when the daemon was told to stop. Raises: MirrorError where it cannot start."""
     values = load.read(Command.SERVE, flags, os.environ)
     with contextlib.ExitStack() as stack:
-        data_dir = machine.default_data_dir()
-        is_temporary = data_dir is None and not values.is_given(table.DATA_DIR)
+        data_dir = machine.DEFAULT_DATA_DIR
+        is_temporary = not values.is_given(table.DATA_DIR) and not machine.can_use(data_dir)
         if is_temporary:
             data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peili-")))
-        resolved = resolve.serve(values, machine.surroundings(data_dir))
+        resolved = resolve.serve(values, machine.surroundings(), data_dir)
         settings = resolved.settings
         configure_logging(settings.log_level, settings.log_format)
         for warning in (*resolved.warnings, *machine.check_serve(settings)):
@@ -46,7 +46,7 @@ def run(flags: Flags) -> int:
 
 serve = command(
     Command.SERVE,
-    "The daemon: gives what this host's containerd (or a directory) holds to every other host, and gets from them "
-    "what containerd asks for.",
+    "The daemon: gives what this host's containerd (or a directory) holds to every other host, and gets from "
+    "them what containerd asks for.",
     run,
 )

@@ -64,7 +64,9 @@ class Reading:
 class Download:
     """One per digest; made and kept by `Downloads`. `size_bytes` is known beforehand where a manifest named it."""
 
-    def __init__(self, digest: Digest, size_bytes: int | None, sources: Sources, ports: DownloadPorts) -> None:
+    def __init__(
+        self, digest: Digest, size_bytes: int | None, sources: Sources, ports: DownloadPorts
+    ) -> None:
         self.digest = digest
         self.reader_count = 0
         self.idle_since = ports.clock()

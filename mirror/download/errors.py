@@ -18,5 +18,7 @@ class DigestMismatch(TransferError):
     """The bytes that arrived are not those of the digest. Nothing of them may be completed."""
 
     def __init__(self, digest: Digest, peers: str) -> None:
-        super().__init__(f"{digest}: the bytes from {peers} have another digest; these peers are left aside for a while")
+        super().__init__(
+            f"{digest}: the bytes from {peers} have another digest; these peers are left aside for a while"
+        )
         self.digest = digest

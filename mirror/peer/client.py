@@ -87,7 +87,10 @@ class PeerClient:
 
     async def __aenter__(self) -> PeerClient:
         timeout = aiohttp.ClientTimeout(
-            total=None, connect=2 * CONNECT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=STALL_TIMEOUT_S
+            total=None,
+            connect=2 * CONNECT_TIMEOUT_S,
+            sock_connect=CONNECT_TIMEOUT_S,
+            sock_read=STALL_TIMEOUT_S,
         )
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX_COUNT, ttl_dns_cache=30),
@@ -111,7 +114,9 @@ class PeerClient:
             return _content_length(peer, response.headers)
 
     @contextlib.asynccontextmanager
-    async def fetch(self, peer: Peer, digest: Digest, start: int, stop: int | None) -> AsyncIterator[PeerBody]:
+    async def fetch(
+        self, peer: Peer, digest: Digest, start: int, stop: int | None
+    ) -> AsyncIterator[PeerBody]:
         """Opens bytes `start` to `stop` (None: the end). Raises: PeerError. Leaving the block early closes the
         connection; leaving it after the last byte keeps it for the next request."""
         whole = start == 0 and stop is None
@@ -161,7 +166,9 @@ class PeerClient:
             return False
         offset_s = learned.unix_s - int(self._unix_clock())
         # A second or two is the round trip, not a wrong clock.
-        self._contacts[peer] = _Contact(learned.node, offset_s if abs(offset_s) > wire.FRESHNESS_S // 4 else 0)
+        self._contacts[peer] = _Contact(
+            learned.node, offset_s if abs(offset_s) > wire.FRESHNESS_S // 4 else 0
+        )
         self._contacts.move_to_end(peer)
         if len(self._contacts) > CONTACTS_MAX_COUNT:
             self._contacts.popitem(last=False)
@@ -212,7 +219,9 @@ class PeerClient:
             return PeerBody(peer, ByteSpan(0, length_bytes), length_bytes, response)
         told = ContentRange.parse(response.headers.get("Content-Range"))
         if response.status != 206 or told is None:
-            raise PeerNonsense(str(peer), f"answered {response.status} without a usable range to a ranged request")
+            raise PeerNonsense(
+                str(peer), f"answered {response.status} without a usable range to a ranged request"
+            )
         wanted_stop = told.size_bytes if stop is None else min(stop, told.size_bytes)
         if told.span != ByteSpan(start, max(start, wanted_stop)) or told.span.length_bytes != length_bytes:
             raise PeerNonsense(

@@ -50,7 +50,9 @@ class PeerServer:
 
     async def _unknown(self, request: web.Request) -> web.StreamResponse:
         refusal = self._refusal(request)
-        return refusal or error_response(ErrorCode.UNSUPPORTED, "no such path here", head=request.method == "HEAD")
+        return refusal or error_response(
+            ErrorCode.UNSUPPORTED, "no such path here", head=request.method == "HEAD"
+        )
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
         refusal = self._refusal(request)
@@ -85,14 +87,23 @@ class PeerServer:
                 return None
             case wire.Challenged(header):
                 headers = {wire.CHALLENGE_HEADER: header}
-                return error_response(ErrorCode.UNAUTHORIZED, "sign again with this time and node", headers, head=head)
+                return error_response(
+                    ErrorCode.UNAUTHORIZED, "sign again with this time and node", headers, head=head
+                )
             case wire.VersionUnspoken(version):
                 spoken = ", ".join(str(known) for known in wire.SPOKEN_VERSIONS)
-                self._warn(request, f"speaks wire version {version}, this daemon {spoken}; update the older of the two")
+                self._warn(
+                    request,
+                    f"speaks wire version {version}, this daemon {spoken}; update the older of the two",
+                )
                 headers = {wire.VERSIONS_HEADER: spoken}
-                return error_response(ErrorCode.VERSION_UNSUPPORTED, f"spoken here: {spoken}", headers, head=head)
+                return error_response(
+                    ErrorCode.VERSION_UNSUPPORTED, f"spoken here: {spoken}", headers, head=head
+                )
             case wire.Refused(reason):
-                self._warn(request, f"was refused: {reason}; give all hosts of a cluster the same name and secret")
+                self._warn(
+                    request, f"was refused: {reason}; give all hosts of a cluster the same name and secret"
+                )
                 return error_response(ErrorCode.UNAUTHORIZED, reason, head=head)
 
     def _warn(self, request: web.Request, text: str) -> None:

@@ -74,7 +74,9 @@ class Registry:
         return web.json_response({}, headers=headers)
 
     async def _unknown(self, request: web.Request) -> web.StreamResponse:
-        return error_response(ErrorCode.NAME_UNKNOWN, "the registry API is below /v2/", head=request.method == "HEAD")
+        return error_response(
+            ErrorCode.NAME_UNKNOWN, "the registry API is below /v2/", head=request.method == "HEAD"
+        )
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
         refused = _refused_method(request)
@@ -182,7 +184,9 @@ class Registry:
                 raise
             return await self._blob_from_peers(answer, digest)
         answer.outcome = "local"
-        return await send_blob(request, blob, digest, BLOB_MEDIA_TYPE, self._metrics.bytes.labels("local").inc)
+        return await send_blob(
+            request, blob, digest, BLOB_MEDIA_TYPE, self._metrics.bytes.labels("local").inc
+        )
 
     async def _blob_from_peers(self, answer: _Answer, digest: Digest) -> web.StreamResponse:
         request = answer.request
@@ -203,7 +207,9 @@ class Registry:
                 partial = byte_range is not None
                 response = web.StreamResponse(
                     status=206 if partial else 200,
-                    headers=content_headers(digest, BLOB_MEDIA_TYPE, reading.span, reading.size_bytes, partial),
+                    headers=content_headers(
+                        digest, BLOB_MEDIA_TYPE, reading.span, reading.size_bytes, partial
+                    ),
                 )
                 with self._metrics.readers.track_inprogress():
                     done = await send_chunks(
@@ -253,5 +259,3 @@ def _hang_up(request: web.Request) -> web.StreamResponse:
 async def _one(data: bytes) -> AsyncIterator[bytes]:
     if data:
         yield data
-
-

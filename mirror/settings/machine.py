@@ -18,21 +18,17 @@ from mirror.settings.model import ContainerdStoreSettings, DirectoryStoreSetting
 from mirror.settings.resolve import Surroundings
 from mirror.settings.table import Setting
 
-
-def surroundings(data_dir: Path) -> Surroundings:
-    return Surroundings(
-        data_dir=data_dir,
-        working_dir=Path.cwd(),
-        has_ipv6=_has_ipv6(),
-        is_terminal=sys.stderr.isatty(),
-    )
+DEFAULT_DATA_DIR = Path("/var/lib/peili")
 
 
-def default_data_dir() -> Path | None:
-    """None where this user cannot write there and is not root: then a temporary one serves."""
-    assert table.DATA_DIR.default is not None
-    path = Path(table.DATA_DIR.default)
-    return path if os.geteuid() == 0 or os.access(path, os.W_OK | os.X_OK) else None
+def surroundings() -> Surroundings:
+    return Surroundings(working_dir=Path.cwd(), has_ipv6=_has_ipv6(), is_terminal=sys.stderr.isatty())
+
+
+def can_use(data_dir: Path) -> bool:
+    """Whether this user may be expected to write there, now or after making it. Root may; where even root
+    cannot, that is an error to tell, not one to avoid."""
+    return os.geteuid() == 0 or os.access(data_dir, os.W_OK | os.X_OK)
 
 
 def check_serve(settings: ServeSettings) -> list[str]:

@@ -31,10 +31,8 @@ STORE_FOLDER = "store"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a default depends on. `data_dir` is used where none is given; `working_dir` is what relative paths
-    are relative to."""
+    """What a default depends on. `working_dir` is what relative paths are relative to."""
 
-    data_dir: Path
     working_dir: Path
     has_ipv6: bool
     is_terminal: bool
@@ -48,12 +46,10 @@ class Resolved(Generic[Settings]):
     warnings: tuple[str, ...]
 
 
-def serve(values: Values, around: Surroundings) -> Resolved[ServeSettings]:
+def serve(values: Values, around: Surroundings, default_data_dir: Path) -> Resolved[ServeSettings]:
     """Raises: SettingsError."""
     warnings = list(values.warnings)
-    data_dir = (
-        _path(values.maybe(table.DATA_DIR), around) if values.is_given(table.DATA_DIR) else around.data_dir
-    )
+    data_dir = _maybe_path(values.maybe(table.DATA_DIR), around) or default_data_dir
     metrics_addr = values.one(table.METRICS_ADDR)
     settings = ServeSettings(
         store=_store(values, data_dir, around, warnings),
@@ -80,7 +76,6 @@ def serve(values: Values, around: Surroundings) -> Resolved[ServeSettings]:
 
 def configure(values: Values, around: Surroundings) -> Resolved[ConfigureSettings]:
     """Raises: SettingsError."""
-    warnings = list(values.warnings)
     address = values.one(table.REGISTRY_ADDR)
     if address.port == 0:
         raise values.error(
@@ -89,11 +84,6 @@ def configure(values: Values, around: Surroundings) -> Resolved[ConfigureSetting
     if not address.host or address.is_every_address:
         # serve listens at every address; containerd is on this host.
         address = Address("127.0.0.1", address.port)
-    if not address.is_loopback:
-        warnings.append(
-            f"--registry-addr {address} is not loopback: while it does not answer, each request of "
-            f"containerd waits 30 s before it goes to the registry"
-        )
     settings = ConfigureSettings(
         hosts_dir=_path(values.one(table.HOSTS_DIR), around),
         registry_url=f"http://{address}",
@@ -102,7 +92,7 @@ def configure(values: Values, around: Surroundings) -> Resolved[ConfigureSetting
         containerd_config_path=values.maybe(table.CONTAINERD_CONFIG_PATH),
         containerd_sock=_path(values.one(table.CONTAINERD_SOCK), around),
     )
-    return Resolved(settings, tuple(warnings))
+    return Resolved(settings, tuple(values.warnings))
 
 
 def cleanup(values: Values, around: Surroundings) -> Resolved[CleanupSettings]:
@@ -200,8 +190,7 @@ def _listen(address: Address, around: Surroundings) -> Address:
     return Address("::" if around.has_ipv6 else "0.0.0.0", address.port)  # noqa: S104 - asked for
 
 
-def _path(path: PurePosixPath | None, around: Surroundings) -> Path:
-    assert path is not None
+def _path(path: PurePosixPath, around: Surroundings) -> Path:
     return around.working_dir / path
 
 

@@ -132,8 +132,7 @@ DATA_DIR = Setting(
     shape="PATH",
     parse=values.path,
     help="What the daemon keeps across restarts, such as its node id. Made (0700) where there is none.",
-    default="/var/lib/peili",
-    unset="/var/lib/peili; a temporary directory where a user other than root cannot write there",
+    unset="/var/lib/peili, or a temporary one for a user who cannot write there",
     example="/srv/peili-data",
     commands=_SERVE,
 )
@@ -180,7 +179,7 @@ BOOTSTRAP = Setting(
     shape="static:HOST:PORT",
     parse=values.bootstrap,
     help="A peer of the cluster, by the address of its --peer-addr.",
-    unset="none: a cluster of one host",
+    unset="none (a cluster of one host)",
     example="static:10.0.0.8:29021",
     commands=_SERVE,
     is_repeatable=True,
@@ -200,7 +199,7 @@ CLUSTER_SECRET_FILE = Setting(
     parse=values.path,
     help="The cluster's secret: 32 random bytes in base64 on one line; a second line is accepted, too, "
     "while the secret is changed.",
-    unset="no secret: any daemon at a private address is a peer",
+    unset="none (any daemon at a private address is a peer)",
     example="/etc/peili/secret",
     commands=_SERVE,
 )
@@ -208,9 +207,9 @@ MIRROR = Setting(
     name="mirror",
     shape="REGISTRY",
     parse=values.registry,
-    help="A registry to mirror. serve answers for no other; configure gives it a directory of its own, "
-    "besides _default.",
-    unset="serve: every registry; configure: the well-known ones",
+    help="A registry to mirror. serve answers for no other; configure gives it entries of its own, besides "
+    "those of well-known registries and of _default.",
+    unset="every registry",
     example="ghcr.io",
     commands=_BOTH,
     is_repeatable=True,

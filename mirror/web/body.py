@@ -56,7 +56,9 @@ def span_of(request: web.Request, size_bytes: int) -> tuple[ByteSpan, bool]:
     return byte_range.resolve(size_bytes), True
 
 
-def content_headers(digest: Digest, media_type: str, span: ByteSpan, size_bytes: int, partial: bool) -> dict[str, str]:
+def content_headers(
+    digest: Digest, media_type: str, span: ByteSpan, size_bytes: int, partial: bool
+) -> dict[str, str]:
     """The headers of a manifest or blob answer (distribution-spec, "Pulling blobs")."""
     headers = {
         "Content-Type": media_type,
@@ -95,7 +97,11 @@ async def send_blob(
 
 
 async def _send_file(
-    request: web.Request, response: web.StreamResponse, descriptor: int, span: ByteSpan, count_bytes: CountBytes
+    request: web.Request,
+    response: web.StreamResponse,
+    descriptor: int,
+    span: ByteSpan,
+    count_bytes: CountBytes,
 ) -> None:
     await response.prepare(request)
     transport = request.transport
@@ -105,7 +111,11 @@ async def _send_file(
     try:
         # fallback=False: a loop without sendfile would copy at seven times the cost, and silently (measured).
         sent_bytes = await loop.sendfile(
-            transport, _Descriptor(descriptor), span.start, span.length_bytes, fallback=False  # type: ignore[arg-type]
+            transport,
+            _Descriptor(descriptor),
+            span.start,
+            span.length_bytes,
+            fallback=False,  # type: ignore[arg-type]
         )
     except (OSError, RuntimeError):
         # The client left, or the disk failed: either way this connection is done.

@@ -29,6 +29,7 @@ from containerd.types import (
     Event,
     ImageCreated,
     ImageDeleted,
+    OtherEvent,
 )
 from tests.support.fake_containerd import FakeContainerd
 from tests.support.oci_image import Image, build_image
@@ -40,9 +41,12 @@ Publish = Callable[[str, Image], Awaitable[str]]
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 GC_ROOT = {"containerd.io/gc.root": "test"}
+# One event loop for all: gRPC notes in the log what it has to tell a loop that is closed already.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 ARRIVES_S = 5.0
 """How long a test waits for what must come."""
-QUIET_S = 0.2
+QUIET_S = 0.1
 """How long nothing may come; a wrong event comes at once."""
 RECOVERY_S = 3.0
 """Six times the longest pause between two tries of the channel."""
@@ -66,7 +70,7 @@ async def kind(
         yield containerd
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def runtime(kind: str | RealContainerd, tmp_path: Path) -> AsyncIterator[Runtime]:
     if isinstance(kind, str):
         async with FakeContainerd(tmp_path, version=kind) as fake:
@@ -77,7 +81,7 @@ async def runtime(kind: str | RealContainerd, tmp_path: Path) -> AsyncIterator[R
             await kind.start()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(runtime: Runtime) -> AsyncIterator[Client]:
     async with Client(runtime.socket) as client:
         yield client
@@ -88,7 +92,7 @@ def namespace() -> str:
     return f"test-{secrets.token_hex(4)}"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def publish(runtime: Runtime) -> AsyncIterator[Publish]:
     """Makes an image pullable, and gives its reference."""
     if isinstance(runtime, FakeContainerd):
@@ -207,7 +211,7 @@ async def test_a_written_blob_is_described_and_read(client: Client, namespace: s
     labels = GC_ROOT | {"containerd.io/distribution.source.reg.test": "lib/a,lib/b"}
     digest = await add_blob(content, data, labels)
     info = await content.info(digest)
-    assert info == ContentInfo(digest, len(data), info.created_at, info.updated_at, labels)
+    assert info == ContentInfo(digest, len(data), info.created_at, labels)
     assert info.created_at.tzinfo is not None
     assert [each async for each in content.list()] == [info]
     async with aclosing(content.read(digest)) as chunks:
@@ -366,7 +370,7 @@ async def test_a_wrong_size_is_refused(client: Client, namespace: str) -> None:
     data = os.urandom(1000)
     async with content.writer("layer-3", digest=digest_of(data), size_bytes=1000) as writer:
         await writer.write(data[:-1])
-        with pytest.raises(errors.FailedPrecondition, match="unexpected commit size"):
+        with pytest.raises(errors.FailedPrecondition, match="failed size validation"):
             await writer.commit(GC_ROOT)
 
 
@@ -509,7 +513,7 @@ async def test_an_image_keeps_what_its_labels_name(client: Client, namespace: st
 
 async def test_an_open_stream_misses_nothing(client: Client, namespace: str) -> None:
     images = client.images(namespace)
-    for number in range(20):
+    for number in range(10):
         async with client.events.subscribe() as stream:
             await images.create(f"reg.test/a:v{number}", image_of(digest_of(b"")))
             created = ImageCreated(namespace, f"reg.test/a:v{number}")
@@ -552,7 +556,8 @@ async def test_two_subscribers_do_not_see_each_others_markers(client: Client, na
 
 
 async def test_a_bad_filter_opens_no_stream(client: Client) -> None:
-    with pytest.raises(errors.InvalidArgument, match="parse error"):
+    # No InvalidArgument here: containerd says UNKNOWN.
+    with pytest.raises(errors.CallFailed, match="parse error"):
         async with client.events.subscribe("topic=="):
             raise AssertionError("the stream opened")
 
@@ -567,11 +572,8 @@ async def test_a_client_outlives_a_crash(client: Client, runtime: Runtime, names
         await runtime.kill()
         with pytest.raises(errors.SocketRefused, match="nobody listens"):
             await anext(stream)
-    # Long enough that gRPC's own pauses between tries would reach past RECOVERY_S.
-    for _ in range(8):
-        with pytest.raises(errors.SocketRefused, match=str(runtime.socket)):
-            await images.list()
-        await asyncio.sleep(0.05)
+    with pytest.raises(errors.SocketRefused, match=str(runtime.socket)):
+        await images.list()
     await runtime.start()
     await client.wait_ready(timeout_s=RECOVERY_S)
     assert [image.name for image in await images.list()] == ["reg.test/a:v1"]
@@ -588,7 +590,7 @@ async def test_a_client_may_be_there_before_containerd(runtime: Runtime) -> None
         with pytest.raises(errors.SocketMissing):
             await client.version()
         with pytest.raises(errors.SocketMissing, match="not there; start containerd"):
-            await client.wait_ready(timeout_s=0.6, report=reasons.append)
+            await client.wait_ready(timeout_s=0.25, report=reasons.append)
         assert [type(reason) for reason in reasons] == [errors.SocketMissing]
         await runtime.start()
         assert (await client.wait_ready(timeout_s=RECOVERY_S)).release == runtime.version()
@@ -620,10 +622,14 @@ async def test_cri_pulls_and_removes(client: Client, runtime: Runtime, publish: 
     contents = [(event.digest, event.size_bytes) for event in events if isinstance(event, ContentCreated)]
     announced = blobs if runtime.version() >= (2, 1) else []
     assert sorted(contents) == sorted((blob.digest, len(blob.content)) for blob in announced)
+    others = [event.topic for event in events if isinstance(event, OtherEvent)]
+    assert sorted(others) == ["/snapshot/commit"] * 2 + ["/snapshot/prepare"] * 2
 
     target = (await client.images("k8s.io").get(reference)).target
     assert target == Descriptor(image.manifest.media_type, image.manifest.digest, len(blobs[0].content), {})
-    source = filters.equals("labels", f"containerd.io/distribution.source.{registry}", value=name)
+    source = filters.equals(
+        "labels", f"containerd.io/distribution.source.{registry.partition(':')[0]}", value=name
+    )
     assert await digests(content, source) == {blob.digest for blob in blobs}
     labels = (await content.info(image.manifest.digest)).labels
     children = {value for key, value in labels.items() if key.startswith("containerd.io/gc.ref.content.")}

@@ -48,7 +48,9 @@ async def static_sites() -> AsyncIterator[list[Site]]:
         hosts = [one, two, three]
         yield [
             Site(
-                StaticDiscovery([other.peer for other in hosts if other is not host], host.client.size_bytes, lambda: 0.0),
+                StaticDiscovery(
+                    [other.peer for other in hosts if other is not host], host.client.size_bytes, lambda: 0.0
+                ),
                 host.peer,
                 lambda data, host=host: host.store.add(data) and None,  # type: ignore[misc, func-returns-value]
                 lambda data, host=host: host.store.remove(Digest.of(data)),  # type: ignore[misc]

@@ -98,7 +98,8 @@ async def test_another_range_than_was_asked_for_is_not_delivered(fault: Fault) -
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault.SILENT, Fault.NO_LENGTH, Fault.COMPRESSED, Fault.ERROR_500, Fault.WRONG_BYTE, Fault.SHORT_LENGTH]
+    "fault",
+    [Fault.SILENT, Fault.NO_LENGTH, Fault.COMPRESSED, Fault.ERROR_500, Fault.WRONG_BYTE, Fault.SHORT_LENGTH],
 )
 async def test_a_small_blob_comes_right_from_the_next_peer(fault: Fault) -> None:
     async with faulty_peer(SMALL, fault, 100) as bad, faulty_peer(SMALL, Fault.NONE) as good:
@@ -128,8 +129,16 @@ async def test_a_wrong_byte_of_a_small_blob_never_leaves() -> None:
 
 
 async def test_a_peer_that_lies_about_its_length_is_found_by_the_manifest() -> None:
-    layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": str(Digest.of(BLOB)), "size": len(BLOB)}
-    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": str(Digest.of(SMALL)), "size": len(SMALL)}
+    layer = {
+        "mediaType": "application/vnd.oci.image.layer.v1.tar",
+        "digest": str(Digest.of(BLOB)),
+        "size": len(BLOB),
+    }
+    config = {
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "digest": str(Digest.of(SMALL)),
+        "size": len(SMALL),
+    }
     manifest = json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode()
     for fault in (Fault.SHORT_LENGTH, Fault.LONG_LENGTH):
         async with faulty_peer(BLOB, fault, 4096) as lying, mirror_host(manifest, BLOB) as good:

@@ -25,7 +25,9 @@ async def read(client: PeerClient, host: object, start: int = 0, stop: int | Non
         return b"".join([chunk async for chunk in body.chunks()])
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, None), (5, None), (0, 10), (100, 200), (len(BLOB) - 1, None)])
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, None), (5, None), (0, 10), (100, 200), (len(BLOB) - 1, None)]
+)
 async def test_a_peer_gives_the_bytes_that_were_asked_for(start: int, stop: int | None) -> None:
     async with mirror_host(BLOB) as holder, mirror_host() as asker:
         assert await asker.client.size_bytes(holder.peer, D) == len(BLOB)
@@ -42,7 +44,11 @@ async def test_what_a_peer_does_not_hold_is_absent() -> None:
 
 
 async def test_a_peer_asked_by_a_peer_never_searches_further() -> None:
-    async with mirror_host(BLOB) as holder, mirror_host(peers=[holder.peer]) as between, mirror_host() as asker:
+    async with (
+        mirror_host(BLOB) as holder,
+        mirror_host(peers=[holder.peer]) as between,
+        mirror_host() as asker,
+    ):
         with pytest.raises(PeerAbsent):
             await asker.client.size_bytes(between.peer, D)
         assert (await ask(f"{between.registry_url}/v2/a/blobs/{D}", Peili_Hop="1")).status == 404
@@ -58,7 +64,9 @@ async def test_a_wrong_clock_is_learned_in_one_round_trip(offset_s: int) -> None
 
 
 @pytest.mark.parametrize(
-    "keys", [subkeys("garage"), subkeys(secret=ClusterSecret((b"t" * 32,))), ()], ids=["cluster", "secret", "none"]
+    "keys",
+    [subkeys("garage"), subkeys(secret=ClusterSecret((b"t" * 32,))), ()],
+    ids=["cluster", "secret", "none"],
 )
 async def test_a_stranger_gets_nothing(keys: tuple[object, ...], caplog: pytest.LogCaptureFixture) -> None:
     async with mirror_host(BLOB) as holder, mirror_host(keys=keys) as stranger:  # type: ignore[arg-type]

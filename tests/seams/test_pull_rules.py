@@ -16,8 +16,18 @@ CONFIG = b'{"architecture":"amd64"}'
 MANIFEST = json.dumps(
     {
         "schemaVersion": 2,
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": str(Digest.of(CONFIG)), "size": len(CONFIG)},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": str(Digest.of(LAYER)), "size": len(LAYER)}],
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": str(Digest.of(CONFIG)),
+            "size": len(CONFIG),
+        },
+        "layers": [
+            {
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "digest": str(Digest.of(LAYER)),
+                "size": len(LAYER),
+            }
+        ],
     }
 ).encode()
 HUGE = b"{" + b" " * MANIFEST_MAX_BYTES + b"}"
@@ -82,7 +92,9 @@ async def test_head_tells_what_get_would_send(host: MirrorHost, path: str, size_
 
 
 async def test_end_3_a_manifest_has_its_media_type(host: MirrorHost) -> None:
-    answer = await ask(host.registry_url + MANIFEST_PATH, Accept="application/vnd.docker.distribution.manifest.v2+json")
+    answer = await ask(
+        host.registry_url + MANIFEST_PATH, Accept="application/vnd.docker.distribution.manifest.v2+json"
+    )
     assert (answer.status, answer.body) == (200, MANIFEST)
     assert answer.headers["Content-Type"] == OCI_MANIFEST
     assert answer.headers["Docker-Content-Digest"] == str(Digest.of(MANIFEST))
@@ -114,7 +126,11 @@ async def test_a_range_of_a_manifest_is_a_206(host: MirrorHost) -> None:
 async def test_a_range_outside_is_a_416_with_the_size(host: MirrorHost, path: str) -> None:
     size_bytes = len(LAYER if path == BLOB_PATH else MANIFEST)
     answer = await ask(host.registry_url + path, Range=f"bytes={size_bytes}-")
-    assert (answer.status, answer.headers["Content-Range"], code(answer)) == (416, f"bytes */{size_bytes}", "RANGE_INVALID")
+    assert (answer.status, answer.headers["Content-Range"], code(answer)) == (
+        416,
+        f"bytes */{size_bytes}",
+        "RANGE_INVALID",
+    )
 
 
 @pytest.mark.parametrize("header", ["bytes=0-1,3-4", "lines=0-1", "bytes=5-2", "bytes=x-"])

@@ -18,8 +18,14 @@ CONFIG = b"{}"
 MANIFEST = json.dumps(
     {
         "schemaVersion": 2,
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": str(Digest.of(CONFIG)), "size": 2},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": str(D), "size": len(BLOB)}],
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": str(Digest.of(CONFIG)),
+            "size": 2,
+        },
+        "layers": [
+            {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": str(D), "size": len(BLOB)}
+        ],
     }
 ).encode()
 M = Digest.of(MANIFEST)
@@ -83,7 +89,9 @@ async def test_a_refused_tag_at_the_fallback_host_ends_the_connection_for_2_1() 
         for version in ("1.6.20~ds1", "1.7.24"):
             received, _ = await raw(host, line.format(version) + "\r\nConnection: close")
             assert received.startswith(b"HTTP/1.1 404")
-        received, _ = await raw(host, "GET /v2/a/manifests/latest HTTP/1.1\r\nUser-Agent: containerd/2.1.9\r\nConnection: close")
+        received, _ = await raw(
+            host, "GET /v2/a/manifests/latest HTTP/1.1\r\nUser-Agent: containerd/2.1.9\r\nConnection: close"
+        )
         assert received.startswith(b"HTTP/1.1 404")
 
 
@@ -95,7 +103,9 @@ async def test_open_ended_ranges_that_the_client_resets_hurt_nobody() -> None:
         async def chunk(start: int, length: int) -> bytes:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
             try:
-                writer.write(f"GET /v2/a/blobs/{D} HTTP/1.1\r\nHost: x\r\nRange: bytes={start}-\r\n\r\n".encode())
+                writer.write(
+                    f"GET /v2/a/blobs/{D} HTTP/1.1\r\nHost: x\r\nRange: bytes={start}-\r\n\r\n".encode()
+                )
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 206"), head
                 return await reader.readexactly(length)
@@ -140,7 +150,12 @@ async def test_two_requests_for_one_digest_share_what_is_known() -> None:
 
 async def test_only_mirrored_registries_are_answered() -> None:
     async with mirror_host(BLOB, MANIFEST, mirrors=["docker.io", "ghcr.io"]) as host:
-        for query, status in (("?ns=ghcr.io", 200), ("", 200), ("?ns=registry-1.docker.io", 200), ("?ns=quay.io", 404)):
+        for query, status in (
+            ("?ns=ghcr.io", 200),
+            ("", 200),
+            ("?ns=registry-1.docker.io", 200),
+            ("?ns=quay.io", 404),
+        ):
             assert (await ask(f"{host.registry_url}/v2/a/blobs/{D}{query}")).status == status
         refused = await ask(f"{host.registry_url}/v2/a/manifests/{M}?ns=quay.io")
         assert json.loads(refused.body)["errors"][0]["code"] == "NAME_UNKNOWN"

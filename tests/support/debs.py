@@ -58,6 +58,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "containerd-2.1": Recipe("sid", "containerd", _CONTAINERD),
     "docker-registry": Recipe("bookworm", "docker-registry", ("docker-registry",)),
     "nginx": Recipe("bookworm", "nginx", ("nginx",)),
+    "wrk": Recipe("bookworm", "wrk", ("wrk",)),
 }
 
 

@@ -281,7 +281,11 @@ class _Events(_Servicer, events_pb2_grpc.EventsServicer):
         self, request: events_pb2.SubscribeRequest, context: Context
     ) -> AsyncIterator[events_pb2.Envelope]:
         async with _refusing(context):
-            subscriber = Subscriber(any_of(request.filters))
+            try:
+                subscriber = Subscriber(any_of(request.filters))
+            except FilterInvalid as error:
+                # The one place where containerd gives a bad filter no code of its own.
+                raise Refused(grpc.StatusCode.UNKNOWN, f"subscription error: {error}") from error
             await asyncio.sleep(SUBSCRIBE_LATENCY_S)
             self.state.subscribers.add(subscriber)
             try:
@@ -320,7 +324,7 @@ class _CriImages(_Servicer, runtime_pb2_grpc.ImageServiceServicer):
     ) -> runtime_pb2.RemoveImageResponse:
         for image in self._images():
             if request.image.image in (image.id, *image.repo_tags, *image.repo_digests):
-                for name in (*image.repo_tags, image.id, *image.repo_digests):
+                for name in (*image.repo_tags, *image.repo_digests, image.id):
                     self.state.delete_image(CRI_NAMESPACE, name)
                 self.state.collect()
         return runtime_pb2.RemoveImageResponse()

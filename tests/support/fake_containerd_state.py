@@ -154,7 +154,7 @@ class State:
         if total and total != len(data):
             raise Refused(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"unexpected commit size {len(data)}, expected {total}: failed precondition",
+                f'"{ref}" failed size validation: {len(data)} != {total}: failed precondition',
             )
         if expected and expected != digest:
             raise Refused(
@@ -181,7 +181,7 @@ class State:
             path.write_bytes(data)
             path.chmod(0o444)
         self.namespaces[namespace].content[digest] = content_pb2.Info(
-            digest=digest, size=len(data), created_at=now(), updated_at=now(), labels=labels
+            digest=digest, size=len(data), created_at=now(), labels=labels
         )
         if self.release >= (2, 1):
             self.publish(
@@ -219,12 +219,17 @@ class State:
         registry, _, rest = reference.partition("/")
         repository, _, tag = rest.rpartition(":")
         manifest = image.manifest.digest
-        source = {f"containerd.io/distribution.source.{registry}": repository}
+        # containerd leaves the port of the registry out.
+        source = {f"containerd.io/distribution.source.{registry.partition(':')[0]}": repository}
         refers = {f"{REFERS}.config": image.config.digest}
         refers |= {f"{REFERS}.l.{number}": layer.digest for number, layer in enumerate(image.layers)}
         self.add_blob(namespace, image.manifest.content, source | refers)
-        for blob in (image.config, *image.layers):
-            self.add_blob(namespace, blob.content, source)
+        self.add_blob(namespace, image.config.content, source)
+        for layer in image.layers:
+            self.add_blob(namespace, layer.content, source)
+            for step in ("Prepare", "Commit"):
+                payload = AnyMessage(type_url=f"containerd.events.Snapshot{step}")
+                self.publish_any(namespace, f"/snapshot/{step.lower()}", payload)
         names = (f"{registry}/{repository}:{tag}", image.config.digest, f"{registry}/{repository}@{manifest}")
         for name in names:
             if name not in self.namespaces[namespace].images:
@@ -233,6 +238,8 @@ class State:
                 message.target.digest = manifest
                 message.target.size = len(image.manifest.content)
                 self.add_image(namespace, message)
+            if self.release == (1, 6) and name == image.config.digest:
+                self.publish(namespace, "/images/update", image_events.ImageUpdate(name=names[0]))
 
     def collect(self) -> None:
         """Forgets what nothing holds, in every namespace, and then the files that no namespace knows."""

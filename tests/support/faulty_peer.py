@@ -110,7 +110,11 @@ async def _answer(
     }
     always = {Fault.ABSENT, Fault.OTHER_VERSION}
     if method == "HEAD":
-        head = early[made.fault] if made.fault in always else f"HTTP/1.1 200 OK\r\nContent-Length: {told_bytes}\r\n\r\n".encode()
+        head = (
+            early[made.fault]
+            if made.fault in always
+            else f"HTTP/1.1 200 OK\r\nContent-Length: {told_bytes}\r\n\r\n".encode()
+        )
         writer.write(head)
         await writer.drain()
         return True
@@ -121,7 +125,11 @@ async def _answer(
         return made.fault is not Fault.NOT_HTTP
     if made.fault is Fault.SILENT:
         await asyncio.Event().wait()
-    span = byte_range.resolve(told_bytes) if byte_range and made.fault is not Fault.IGNORE_RANGE else ByteSpan(0, told_bytes)
+    span = (
+        byte_range.resolve(told_bytes)
+        if byte_range and made.fault is not Fault.IGNORE_RANGE
+        else ByteSpan(0, told_bytes)
+    )
     partial = byte_range is not None and made.fault is not Fault.IGNORE_RANGE
     body = bytearray(made.data.ljust(told_bytes, b"\0")[span.start : span.stop])
     stop_at = span.stop

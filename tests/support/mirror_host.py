@@ -64,8 +64,12 @@ async def mirror_host(
         found_by = discovery or StaticDiscovery(peers, client.size_bytes, clock)
         ports = DownloadPorts(found_by, client, store.discard_ingest, metrics.peer_received_bytes.inc, clock)
         downloads = Downloads(ports, random.Random(7))
-        registry = Registry(store, downloads, Policy(mirrors, [re.compile(text) for text in filters]), metrics)
-        server = PeerServer(store, keys, NodeId(random.randbytes(20)), unix_clock, metrics.peer_served_bytes.inc)
+        registry = Registry(
+            store, downloads, Policy(mirrors, [re.compile(text) for text in filters]), metrics
+        )
+        server = PeerServer(
+            store, keys, NodeId(random.randbytes(20)), unix_clock, metrics.peer_served_bytes.inc
+        )
         listeners = []
         for name, app in (("registry", registry.app), ("peer", server.app)):
             listener = Listener(app, bind(name, "127.0.0.1", 0), drain_s=0.1)
@@ -77,7 +81,12 @@ async def mirror_host(
         stack.push_async_callback(_end, running)
         await asyncio.sleep(0)  # lets `run` open its task group
         yield MirrorHost(
-            store, registry, metrics, f"http://127.0.0.1:{registry_port}", Peer("127.0.0.1", peer_port), client
+            store,
+            registry,
+            metrics,
+            f"http://127.0.0.1:{registry_port}",
+            Peer("127.0.0.1", peer_port),
+            client,
         )
 
 

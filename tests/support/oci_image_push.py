@@ -5,6 +5,7 @@ No authentication and no TLS: the registries of the test bed have neither.
 
 from __future__ import annotations
 
+import io
 from typing import Final
 
 import aiohttp
@@ -42,7 +43,7 @@ async def _push_blob(session: aiohttp.ClientSession, repository: str, blob: Blob
         upload = answer.url.join(URL(answer.headers["Location"], encoded=True))
     octets = {"Content-Type": "application/octet-stream"}
     url = upload.update_query(digest=blob.digest)
-    async with session.put(url, data=blob.content, headers=octets) as answer:
+    async with session.put(url, data=io.BytesIO(blob.content), headers=octets) as answer:
         await _expect(answer, 201)
 
 

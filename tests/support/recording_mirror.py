@@ -108,10 +108,18 @@ class Hold:
     """Nothing is sent until `released`; then `answer`."""
 
     released: asyncio.Event
-    answer: Serve | Status | Cut | End
+    answer: Serve | Status | Cut | End | Pause
 
 
-Answer = Serve | Status | Cut | End | Hold
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A good answer that says nothing more after `after_bytes` of the asked body until `released`."""
+
+    after_bytes: int
+    released: asyncio.Event
+
+
+Answer = Serve | Status | Cut | End | Pause | Hold
 
 
 def serve_everything(_: Asked) -> Answer:
@@ -244,7 +252,7 @@ class RecordingHost:
 
 
 async def _send(
-    request: web.BaseRequest, blob: Blob, answer: Serve | Cut, exchange: Exchange
+    request: web.BaseRequest, blob: Blob, answer: Serve | Cut | Pause, exchange: Exchange
 ) -> web.StreamResponse:
     start, end = 0, len(blob.content)
     asked = _RANGE.fullmatch(exchange.asked.range)
@@ -267,11 +275,14 @@ async def _send(
     await response.prepare(request)
     if request.method == "HEAD":
         return response
-    stop = end if isinstance(answer, Serve) else min(end, start + answer.after_bytes)
+    stop = min(end, start + answer.after_bytes) if isinstance(answer, Cut) else end
+    pause_at = start + answer.after_bytes if isinstance(answer, Pause) else end
     pace_s = _WRITE_BYTES / answer.bytes_per_s if isinstance(answer, Serve) and answer.bytes_per_s else 0.0
     try:
         for offset in range(start, stop, _WRITE_BYTES):
             chunk = blob.content[offset : min(offset + _WRITE_BYTES, stop)]
+            if isinstance(answer, Pause) and offset >= pause_at:
+                await answer.released.wait()
             await response.write(chunk)
             exchange.sent_bytes += len(chunk)
             await asyncio.sleep(pace_s)

@@ -26,13 +26,28 @@ def test_a_single_range_names_its_bytes(header: str, size_bytes: int, span: Byte
 
 @pytest.mark.parametrize(
     "header",
-    [None, "", "bytes", "bytes=", "bytes=-", "bytes=5-3", "bytes=0-1,4-5", "items=0-1", "bytes=a-b", "bytes=0x1-2", "bytes=-1-2"],
+    [
+        None,
+        "",
+        "bytes",
+        "bytes=",
+        "bytes=-",
+        "bytes=5-3",
+        "bytes=0-1,4-5",
+        "items=0-1",
+        "bytes=a-b",
+        "bytes=0x1-2",
+        "bytes=-1-2",
+    ],
 )
 def test_what_is_not_one_byte_range_asks_for_everything(header: str | None) -> None:
     assert ByteRange.parse(header) is None
 
 
-@pytest.mark.parametrize(("header", "size_bytes"), [("bytes=10-", 10), ("bytes=10-12", 10), ("bytes=-0", 10), ("bytes=0-", 0), ("bytes=-5", 0)])
+@pytest.mark.parametrize(
+    ("header", "size_bytes"),
+    [("bytes=10-", 10), ("bytes=10-12", 10), ("bytes=-0", 10), ("bytes=0-", 0), ("bytes=-5", 0)],
+)
 def test_a_range_outside_the_body_is_refused_with_the_size(header: str, size_bytes: int) -> None:
     parsed = ByteRange.parse(header)
     assert parsed is not None
@@ -62,6 +77,8 @@ def test_a_content_range_reads_back(start: int, length: int, rest: int) -> None:
     assert ContentRange.parse(span.content_range(size_bytes)) == ContentRange(span, size_bytes)
 
 
-@pytest.mark.parametrize("header", [None, "", "bytes */10", "bytes 0-10/10", "bytes 5-3/10", "bytes 0-1/*", "bytes 0-1"])
+@pytest.mark.parametrize(
+    "header", [None, "", "bytes */10", "bytes 0-10/10", "bytes 5-3/10", "bytes 0-1/*", "bytes 0-1"]
+)
 def test_a_content_range_that_contradicts_itself_is_none(header: str | None) -> None:
     assert ContentRange.parse(header) is None

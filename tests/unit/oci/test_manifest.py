@@ -15,7 +15,11 @@ from mirror.oci.manifest import (
 )
 
 CONFIG = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": str(Digest.of(b"c")), "size": 1}
-LAYER = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": str(Digest.of(b"l")), "size": 7}
+LAYER = {
+    "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+    "digest": str(Digest.of(b"l")),
+    "size": 7,
+}
 
 
 def encode(**fields: object) -> bytes:
@@ -24,7 +28,11 @@ def encode(**fields: object) -> bytes:
 
 def test_children_come_in_document_order() -> None:
     manifest = parse_manifest(encode(mediaType=OCI_MANIFEST, config=CONFIG, layers=[LAYER, LAYER]))
-    assert [child.digest for child in manifest.children] == [Digest.of(b"c"), Digest.of(b"l"), Digest.of(b"l")]
+    assert [child.digest for child in manifest.children] == [
+        Digest.of(b"c"),
+        Digest.of(b"l"),
+        Digest.of(b"l"),
+    ]
     assert manifest.children[1] == Descriptor(LAYER["mediaType"], Digest.of(b"l"), 7)  # type: ignore[arg-type]
 
 
@@ -68,7 +76,9 @@ def test_what_is_no_manifest_is_refused(data: bytes) -> None:
 
 def test_an_error_body_has_the_shape_of_the_specification() -> None:
     body = json.loads(error_body(ErrorCode.BLOB_UNKNOWN, "why"))
-    assert body == {"errors": [{"code": "BLOB_UNKNOWN", "message": "blob unknown to registry", "detail": "why"}]}
+    assert body == {
+        "errors": [{"code": "BLOB_UNKNOWN", "message": "blob unknown to registry", "detail": "why"}]
+    }
 
 
 def test_no_status_that_containerd_retries_is_meant_for_containerd() -> None:

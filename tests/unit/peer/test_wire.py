@@ -32,7 +32,13 @@ def judge(
     return wire.judge(authorization, request, accepted, node=NODE, now_unix_s=now, sender_address=sender)
 
 
-def signed(request: wire.Request = REQUEST, key: Subkey | None = OURS[0], *, at: int = NOW, node: NodeId | None = NODE) -> str:
+def signed(
+    request: wire.Request = REQUEST,
+    key: Subkey | None = OURS[0],
+    *,
+    at: int = NOW,
+    node: NodeId | None = NODE,
+) -> str:
     return wire.sign(request, key, unix_s=at, node=node)
 
 
@@ -54,7 +60,9 @@ def test_the_signature_covers_method_path_query_and_range(other: wire.Request) -
     assert isinstance(judge(signed(), other), wire.Refused)
 
 
-@pytest.mark.parametrize("accepted", [keys(b"two"), keys(b"one", cluster="garage")], ids=["secret", "cluster"])
+@pytest.mark.parametrize(
+    "accepted", [keys(b"two"), keys(b"one", cluster="garage")], ids=["secret", "cluster"]
+)
 def test_another_secret_or_cluster_name_is_refused(accepted: tuple[Subkey, ...]) -> None:
     assert isinstance(judge(signed(), accepted=accepted), wire.Refused)
 
@@ -63,7 +71,9 @@ def test_both_lines_of_a_changing_secret_are_accepted() -> None:
     assert judge(signed(key=keys(b"old")[0]), accepted=keys(b"new", b"old")) == wire.Accepted()
 
 
-@pytest.mark.parametrize(("at", "node"), [(NOW - 121, NODE), (NOW + 121, NODE), (NOW, None), (NOW, OTHER_NODE)])
+@pytest.mark.parametrize(
+    ("at", "node"), [(NOW - 121, NODE), (NOW + 121, NODE), (NOW, None), (NOW, OTHER_NODE)]
+)
 def test_a_wrong_clock_or_node_is_taught(at: int, node: NodeId | None) -> None:
     authorization = signed(at=at, node=node)
     verdict = judge(authorization)
@@ -87,7 +97,9 @@ def test_a_challenge_cannot_be_forged_or_changed() -> None:
     authorization = signed(node=None)
     verdict = judge(authorization)
     assert isinstance(verdict, wire.Challenged)
-    assert wire.read_challenge(verdict.header.replace(f"t={NOW}", f"t={NOW + 900}"), authorization, OURS) is None
+    assert (
+        wire.read_challenge(verdict.header.replace(f"t={NOW}", f"t={NOW + 900}"), authorization, OURS) is None
+    )
     assert wire.read_challenge(verdict.header, authorization, keys(b"two")) is None
     assert wire.read_challenge(None, authorization, OURS) is None
     assert wire.read_challenge("v=1", authorization, OURS) is None
@@ -103,7 +115,10 @@ def test_an_unknown_version_is_named(authorization: str) -> None:
     assert isinstance(judge(authorization), wire.VersionUnspoken)
 
 
-@pytest.mark.parametrize("sender", ["10.1.2.3", "192.168.1.9", "127.0.0.1", "169.254.3.4", "fe80::1%eth0", "fd12::1", "::ffff:10.0.0.1"])
+@pytest.mark.parametrize(
+    "sender",
+    ["10.1.2.3", "192.168.1.9", "127.0.0.1", "169.254.3.4", "fe80::1%eth0", "fd12::1", "::ffff:10.0.0.1"],
+)
 def test_without_a_secret_private_senders_are_served(sender: str) -> None:
     assert judge(signed(key=None), accepted=(), sender=sender) == wire.Accepted()
 
@@ -121,6 +136,12 @@ def test_a_signed_request_is_refused_where_there_is_no_secret() -> None:
     assert isinstance(judge(signed(), accepted=()), wire.Refused)
 
 
-@given(st.one_of(st.none(), st.text(max_size=80), st.text("Peilvktnm=,-0123456789abcdef ", max_size=200).map("Peili v=1,".__add__)))
+@given(
+    st.one_of(
+        st.none(),
+        st.text(max_size=80),
+        st.text("Peilvktnm=,-0123456789abcdef ", max_size=200).map("Peili v=1,".__add__),
+    )
+)
 def test_no_header_at_all_gets_in(authorization: str | None) -> None:
     assert not isinstance(judge(authorization), wire.Accepted)

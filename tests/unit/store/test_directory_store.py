@@ -1,0 +1,469 @@
+"""The embedded store: what it writes is whole and verified or not there, and it never exceeds its quota."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import ContentNotFound, MirrorError, StoreUnavailable
+from mirror.oci.digest import Digest
+from mirror.store.base import ContentRemoved
+from mirror.store.directory_store import DirectoryStore
+from mirror.store.ingest_file import DigestMismatch
+from mirror.store.oci_layout import LayoutInvalid
+from mirror.store.quota import StoreFull
+from tests.support.store_beds import (
+    Follower,
+    blob_path,
+    commit_by_rename,
+    content_of,
+    eventually,
+    running,
+    started,
+)
+
+
+@asynccontextmanager
+async def store_in(root: Path, quota_bytes: int | None = None) -> AsyncIterator[DirectoryStore]:
+    store = DirectoryStore(root, quota_bytes=quota_bytes)
+    async with running(store):
+        yield store
+
+
+async def put(store: DirectoryStore, data: bytes) -> Digest:
+    digest = Digest.of(data)
+    async with store.ingest(digest, len(data)) as writer:
+        await writer.write(data)
+        await writer.commit()
+    return digest
+
+
+def files(root: Path) -> dict[str, int]:
+    """Every file below blobs/ and ingest/, and its size."""
+    found = [path for name in ("blobs", "ingest") for path in (root / name).rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): path.stat().st_size for path in found}
+
+
+def name_of(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.encoded}"
+
+
+async def test_the_folder_is_an_image_layout(tmp_path: Path) -> None:
+    async with store_in(tmp_path / "new" / "cache"):
+        root = tmp_path / "new" / "cache"
+        assert json.loads((root / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+        assert json.loads((root / "index.json").read_text()) == {"schemaVersion": 2, "manifests": []}
+
+
+async def test_an_index_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text('{"schemaVersion": 2, "manifests": [1]}')
+    async with store_in(tmp_path):
+        assert (tmp_path / "index.json").read_text() == '{"schemaVersion": 2, "manifests": [1]}'
+
+
+@pytest.mark.parametrize("text", ['{"imageLayoutVersion": "9"}', "[]", "{}", "\x00"])
+async def test_a_folder_of_another_kind_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "oci-layout").write_text(text)
+    with pytest.raises(LayoutInvalid, match="name another folder"):
+        await DirectoryStore(tmp_path, quota_bytes=None).run()
+    assert (tmp_path / "oci-layout").read_text() == text
+
+
+async def test_construction_touches_nothing(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "new", quota_bytes=1)
+    assert not (tmp_path / "new").exists()
+    assert "not been read" in str(store.unavailable)
+    with pytest.raises(StoreUnavailable):
+        async with store.ingest(Digest.of(b""), 0):
+            pass
+
+
+async def test_a_blob_comes_in_pieces_and_is_read_only(tmp_path: Path) -> None:
+    async with store_in(tmp_path) as store:
+        data = os.urandom(100_000)
+        digest = Digest.of(data)
+        async with store.ingest(digest, len(data)) as writer:
+            for start in range(0, len(data), 30_000):
+                await writer.write(memoryview(data)[start : start + 30_000])
+            assert store.size_bytes(digest) is None
+            assert not blob_path(tmp_path, digest).exists()
+            await writer.commit()
+            assert store.size_bytes(digest) == len(data)
+        assert await content_of(store, digest) == data
+        assert blob_path(tmp_path, digest).stat().st_mode & 0o777 == 0o444
+        assert files(tmp_path) == {name_of(digest): len(data)}
+        assert (store.used_bytes, store.reserved_bytes) == (len(data), 0)
+
+
+async def test_an_empty_blob_and_one_of_sha512_are_blobs(tmp_path: Path) -> None:
+    async with store_in(tmp_path) as store:
+        empty = await put(store, b"")
+        digest = Digest.of(b"long", "sha512")
+        async with store.ingest(digest, 4) as writer:
+            await writer.write(b"long")
+            await writer.commit()
+        assert await content_of(store, empty) == b""
+        assert await content_of(store, digest) == b"long"
+    async with store_in(tmp_path) as again:
+        assert again.size_bytes(empty) == 0
+        assert again.size_bytes(digest) == 4
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (b"wrong byte", "the bytes are sha256:"),
+        (b"short", "ended after 5 of 10 bytes"),
+        (b"", "ended after 0 of 10 bytes"),
+        (b"one byte more", "more bytes than the 10"),
+    ],
+)
+async def test_of_wrong_bytes_nothing_is_kept(tmp_path: Path, written: bytes, message: str) -> None:
+    async with store_in(tmp_path, quota_bytes=10) as store:
+        digest = Digest.of(b"right byte")
+        with pytest.raises(DigestMismatch, match=message):
+            async with store.ingest(digest, 10) as writer:
+                await writer.write(written)
+                await writer.commit()
+        assert files(tmp_path) == {}
+        assert (store.used_bytes, store.reserved_bytes) == (0, 0)
+        assert await put(store, b"right byte") == digest
+
+
+async def test_too_many_bytes_are_refused_before_they_reach_the_disk(tmp_path: Path) -> None:
+    async with store_in(tmp_path) as store:
+        with pytest.raises(DigestMismatch):
+            async with store.ingest(Digest.of(b"1234"), 4) as writer:
+                await writer.write(b"123")
+                try:
+                    await writer.write(b"45")
+                finally:
+                    assert set(files(tmp_path).values()) == {3}
+
+
+async def test_an_ingest_left_without_a_commit_leaves_nothing(tmp_path: Path) -> None:
+    async with store_in(tmp_path, quota_bytes=10) as store:
+        async with store.ingest(Digest.of(b"1234"), 4) as writer:
+            await writer.write(b"1234")
+            assert store.reserved_bytes == 4
+        with pytest.raises(ZeroDivisionError):
+            async with store.ingest(Digest.of(b"1234"), 4) as writer:
+                await writer.write(b"1234")
+                raise ZeroDivisionError
+        assert files(tmp_path) == {}
+        assert store.reserved_bytes == 0
+
+
+@pytest.mark.parametrize("after_steps", range(12))
+async def test_a_cancelled_ingest_leaves_a_whole_blob_or_nothing(tmp_path: Path, after_steps: int) -> None:
+    async with store_in(tmp_path, quota_bytes=100) as store:
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        task = asyncio.create_task(put(store, b"whole"))
+        for _ in range(after_steps):
+            await asyncio.sleep(0)
+            await asyncio.to_thread(lambda: None)
+        task.cancel()
+        await asyncio.wait({task})
+        here = files(tmp_path)
+        assert here in ({}, {name_of(Digest.of(b"whole")): 5})
+        assert (store.used_bytes, store.reserved_bytes) == (sum(here.values()), 0)
+        assert store.size_bytes(Digest.of(b"whole")) == (5 if here else None)
+        assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+
+
+async def test_a_blob_may_be_written_twice_at_once(tmp_path: Path) -> None:
+    async with store_in(tmp_path, quota_bytes=10) as store:
+        follower = Follower(store)
+        await follower.take()
+        first, second = await asyncio.gather(put(store, b"same"), put(store, b"same"))
+        assert first == second
+        assert (store.used_bytes, store.reserved_bytes) == (4, 0)
+        await put(store, b"other")
+        await follower.take_until(lambda known: len(known) == 2)
+
+
+async def test_the_least_recently_used_makes_room(tmp_path: Path) -> None:
+    async with store_in(tmp_path, quota_bytes=30) as store:
+        follower = Follower(store)
+        await follower.take()
+        old, used, new = [await put(store, bytes([number]) * 10) for number in range(3)]
+        (await store.open(old)).close()
+        await follower.take_until(lambda known: len(known) == 3)
+        latest = await put(store, b"x" * 10)
+        assert await follower.take() == ContentRemoved(used)
+        assert set(files(tmp_path)) == {name_of(digest) for digest in (old, new, latest)}
+        with pytest.raises(ContentNotFound):
+            await store.open(used)
+
+
+async def test_use_is_remembered_by_the_next_process(tmp_path: Path) -> None:
+    async with store_in(tmp_path) as store:
+        used, unused = await put(store, b"used"), await put(store, b"unus")
+        # As if both had been written long ago, the used one first.
+        for age_s, digest in enumerate([unused, used]):
+            os.utime(blob_path(tmp_path, digest), (1_000_000 - age_s, 1_000_000 - age_s))
+        (await store.open(used)).close()
+    async with store_in(tmp_path, quota_bytes=8) as store:
+        await put(store, b"new!")
+        assert store.size_bytes(used) == 4
+        assert store.size_bytes(unused) is None
+
+
+async def test_pins_stay_also_after_a_restart_and_before_the_blob_comes(tmp_path: Path) -> None:
+    pinned, early = Digest.of(b"pinned"), Digest.of(b"early!")
+    async with store_in(tmp_path) as store:
+        await put(store, b"pinned")
+        await store.pin(pinned)
+        await store.pin(early)
+    async with store_in(tmp_path, quota_bytes=12) as store:
+        await put(store, b"early!")
+        with pytest.raises(StoreFull, match="12 are pinned"):
+            await put(store, b"a")
+        assert set(files(tmp_path)) == {name_of(pinned), name_of(early)}
+        await store.unpin(early)
+    async with store_in(tmp_path, quota_bytes=12) as store:
+        await put(store, b"a")
+        assert store.size_bytes(pinned) == 6
+        assert store.size_bytes(early) is None
+
+
+async def test_a_blob_over_the_quota_is_refused_and_evicts_nothing(tmp_path: Path) -> None:
+    async with store_in(tmp_path, quota_bytes=10) as store:
+        digest = await put(store, b"1234567890")
+        with pytest.raises(StoreFull, match="no room for 11 bytes"):
+            await put(store, b"12345678901")
+        assert store.size_bytes(digest) == 10
+
+
+async def test_a_quota_that_became_smaller_is_obeyed_at_start(tmp_path: Path) -> None:
+    async with store_in(tmp_path) as store:
+        digests = [await put(store, bytes([number]) * 10) for number in range(3)]
+        for number, digest in enumerate(digests):
+            os.utime(blob_path(tmp_path, digest), (number, number))
+    async with store_in(tmp_path, quota_bytes=15):
+        assert set(files(tmp_path)) == {name_of(digests[2])}
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_concurrent_ingests_never_exceed_the_quota(tmp_path: Path, seed: int) -> None:
+    """Looks at the disk itself, all the time: whole blobs and unfinished ones together."""
+    rng = random.Random(seed)
+    quota_bytes = 5000
+    most_bytes = refused = 0
+
+    async def look() -> None:
+        nonlocal most_bytes
+        while True:
+            # Blobs first: a file that is renamed meanwhile is missed, never counted twice.
+            most_bytes = max(most_bytes, on_disk(tmp_path / "blobs/sha256") + on_disk(tmp_path / "ingest"))
+            assert store.used_bytes + store.reserved_bytes <= quota_bytes
+            await asyncio.sleep(0)
+
+    async def write(data: bytes) -> None:
+        nonlocal refused
+        try:
+            async with store.ingest(Digest.of(data), len(data)) as writer:
+                for start in range(0, len(data), 300):
+                    await writer.write(data[start : start + 300])
+                if rng.random() < 0.8:
+                    await writer.commit()
+        except StoreFull:
+            refused += 1
+
+    async with store_in(tmp_path, quota_bytes=quota_bytes) as store, asyncio.TaskGroup() as group:
+        looking = group.create_task(look())
+        for _ in range(4):
+            await asyncio.gather(*(write(rng.randbytes(rng.randrange(2000))) for _ in range(8)))
+        looking.cancel()
+    assert quota_bytes / 2 < most_bytes <= quota_bytes
+    assert refused > 0, "the load was too small to show anything"
+    assert sum(files(tmp_path).values()) == store.used_bytes
+
+
+def on_disk(folder: Path) -> int:
+    total_bytes = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                total_bytes += entry.stat().st_size
+    return total_bytes
+
+
+async def test_what_a_crashed_process_left_is_removed_and_a_living_one_s_work_is_not(tmp_path: Path) -> None:
+    """Two processes on one folder: one is killed in the middle of a blob, the other goes on."""
+    async with store_in(tmp_path) as living, living.ingest(Digest.of(b"living"), 6) as writer:
+        await writer.write(b"liv")
+        async with other_process(tmp_path) as crashed:
+            assert crashed.stdout is not None
+            assert await crashed.stdout.readline() == b"half\n"
+            assert len(files(tmp_path)) == 2
+        async with store_in(tmp_path):
+            assert len(files(tmp_path)) == 1
+        await writer.write(b"ing")
+        await writer.commit()
+    assert files(tmp_path) == {name_of(Digest.of(b"living")): 6}
+
+
+@asynccontextmanager
+async def other_process(root: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Writes half a blob, says so and waits; is killed at the end."""
+    code = f"""
+import asyncio
+from pathlib import Path
+from mirror.oci.digest import Digest
+from mirror.store.directory_store import DirectoryStore
+
+async def main():
+    store = DirectoryStore(Path({str(root)!r}), quota_bytes=None)
+    running = asyncio.create_task(store.run())
+    while store.unavailable:
+        await asyncio.sleep(0.01)
+    async with store.ingest(Digest.of(b"crashed"), 7) as writer:
+        await writer.write(b"cras")
+        print("half", flush=True)
+        await running
+
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_files_of_others_in_the_ingest_folder_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "ingest").mkdir()
+    (tmp_path / "ingest" / "notes.txt").write_text("mine")
+    (tmp_path / "ingest" / "link.ingest").symlink_to(tmp_path / "ingest" / "notes.txt")
+    async with store_in(tmp_path):
+        assert sorted(path.name for path in (tmp_path / "ingest").iterdir()) == ["link.ingest", "notes.txt"]
+
+
+async def test_what_another_process_commits_obeys_the_quota(tmp_path: Path) -> None:
+    async with store_in(tmp_path, quota_bytes=20) as store:
+        follower = Follower(store)
+        await follower.take()
+        ours = await put(store, b"o" * 10)
+        await follower.take_until(lambda known: ours in known)
+        theirs = commit_by_rename(tmp_path, b"t" * 15)
+        await follower.take_until(lambda known: known == {theirs: 15})
+        await eventually(lambda: set(files(tmp_path)) == {name_of(theirs)})
+
+
+async def test_an_overrun_by_pins_is_said_once_and_nothing_new_fits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with store_in(tmp_path) as store:
+        await store.pin(await put(store, b"0123456789"))
+    async with store_in(tmp_path, quota_bytes=5) as store:
+        commit_by_rename(tmp_path, b"a")
+        await eventually(lambda: len(files(tmp_path)) == 1)
+        with pytest.raises(StoreFull):
+            await put(store, b"")
+    assert [record.message for record in caplog.records if "over its quota" in record.message] == [
+        f"{tmp_path} is 5 bytes over its quota with pinned and unfinished blobs alone: nothing new fits"
+    ]
+
+
+async def test_what_is_no_blob_is_ignored_and_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "blobs" / "sha256"
+    folder.mkdir(parents=True)
+    (folder / "README").write_text("hello")
+    (folder / Digest.of(b"cut off").encoded).touch()
+    (folder / Digest.of(b"secret").encoded).symlink_to("/etc/hostname")
+    (folder / Digest.of(b"folder").encoded).mkdir()
+    async with store_in(tmp_path) as store:
+        good = commit_by_rename(tmp_path, b"good")
+        await eventually(lambda: store.size_bytes(good) == 4)
+        for name in (b"cut off", b"secret", b"folder"):
+            with pytest.raises(ContentNotFound):
+                await store.open(Digest.of(name))
+            assert store.size_bytes(Digest.of(name)) is None
+        assert store.used_bytes == 4
+    warnings = sorted(record.message for record in caplog.records if record.levelname == "WARNING")
+    assert len(warnings) == 4, warnings
+    assert sum("not a digest" in text for text in warnings) == 1
+    assert sum("not a plain file" in text for text in warnings) == 2
+    assert sum("empty" in text for text in warnings) == 1
+    assert (folder / "README").read_text() == "hello"
+
+
+async def test_a_blob_whose_file_changed_its_size_is_withdrawn_and_can_be_written_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with store_in(tmp_path) as store:
+        follower = Follower(store)
+        await follower.take()
+        digest = await put(store, b"0123456789")
+        os.truncate(blob_path(tmp_path, digest), 5)
+        for _ in range(2):
+            with pytest.raises(ContentNotFound):
+                await store.open(digest)
+        other = commit_by_rename(tmp_path, b"other")  # Makes the store look again.
+        await follower.take_until(lambda known: known == {other: 5})
+        assert sum("has 5 bytes and should have 10" in record.message for record in caplog.records) == 1
+        assert await put(store, b"0123456789") == digest
+        assert await content_of(store, digest) == b"0123456789"
+
+
+async def test_a_folder_that_cannot_be_used_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "mount" / "cache"
+    (tmp_path / "mount").write_text("not mounted")
+    store = DirectoryStore(root, quota_bytes=None)
+    async with started(store):
+        await eventually(lambda: "cannot be read" in str(store.unavailable))
+        assert str(root) in str(store.unavailable)
+        (tmp_path / "mount").unlink()
+        await eventually(lambda: store.unavailable is None)
+        assert await content_of(store, await put(store, b"a")) == b"a"
+    assert sum("cannot be read" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.slow
+async def test_a_folder_that_is_lost_is_told_and_made_again(tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    async with store_in(root) as store:
+        follower = Follower(store)
+        await follower.take()
+        await put(store, b"a")
+        await follower.take_until(lambda known: len(known) == 1)
+        root.rename(tmp_path / "lost")
+        await follower.take_until(lambda known: known == {})
+        digest = await put(store, b"b")
+        await follower.take_until(lambda known: known == {digest: 1})
+
+
+async def test_a_blob_that_cannot_be_deleted_stays_known(tmp_path: Path) -> None:
+    """A folder in a blob's place cannot be unlinked, whoever asks."""
+    async with store_in(tmp_path, quota_bytes=10) as store:
+        digest = await put(store, b"0123456789")
+        blob_path(tmp_path, digest).unlink()
+        blob_path(tmp_path, digest).mkdir()
+        with pytest.raises(StoreUnavailable, match="cannot be deleted"):
+            await put(store, b"a")
+        assert (store.used_bytes, store.reserved_bytes) == (10, 0)
+
+
+async def test_a_full_disk_is_told_as_such_and_leaves_nothing(tmp_path: Path) -> None:
+    async with store_in(tmp_path) as store:
+        with small_disk(tmp_path), pytest.raises(StoreFull, match="disk is full"):
+            await put(store, b"x" * 100_000)
+        assert files(tmp_path) == {}
+        assert store.reserved_bytes == 0
+        await put(store, b"x")
