@@ -64,7 +64,6 @@ _ERRORS: Final[dict[grpc.StatusCode, type[errors.ContainerdError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgument,
     grpc.StatusCode.OUT_OF_RANGE: errors.OutOfRange,
     grpc.StatusCode.UNIMPLEMENTED: errors.Unimplemented,
-    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
 }
 
 RequestT = TypeVar("RequestT", bound="Message")
@@ -150,7 +149,7 @@ class Connection:
         try:
             yield
         except TimeoutError as error:
-            raise errors.DeadlineExceeded(f"containerd {about}: no answer in time") from error
+            raise self._translation(grpc.StatusCode.DEADLINE_EXCEEDED, "", about) from error
         except grpc.aio.AioRpcError as error:
             raise self._translation(error.code(), error.details() or "", about) from error
 
@@ -159,6 +158,10 @@ class Connection:
             if _REF_LOCKED.search(details):
                 return errors.RefLocked(f"containerd {about}: {details}")
             return explain(self.socket_path, details)
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return errors.DeadlineExceeded(
+                f"containerd at {self.socket_path}: {about}: no answer in time; it is overloaded or stuck"
+            )
         if code in _ERRORS:
             return _ERRORS[code](f"containerd {about}: {details}")
         return errors.CallFailed(f"containerd {about}: {code.name}: {details}")

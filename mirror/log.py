@@ -99,7 +99,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = _escaped(record.getMessage())
         words = [_timestamp(record), f"{record.levelname.lower():<7}", f"{record.name}: {message}"]
-        words += [f"{key}={_quoted(str(value))}" for key, value in _fields(record)]
+        words += [f"{key}={_quoted(_flat(value))}" for key, value in _fields(record)]
         if (current := request_id.get()) is not None:
             words.append(f"request_id={current}")
         line = " ".join(words)
@@ -123,6 +123,12 @@ def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str |
     if record.stack_info:
         parts.append(formatter.formatStack(record.stack_info))
     return "\n".join(parts) or None
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(str(item) for item in value)
+    return "" if value is None else str(value)
 
 
 def _quoted(text: str) -> str:

@@ -51,8 +51,8 @@ class Discovery(Protocol):
 
     def find_providers(self, key: str) -> AsyncGenerator[Provider, None]:
         """Providers as they become known, the first at once, this host never among them. Ends by itself when no
-        more are to be expected; an absent key ends without a result. Never raises for what the network does. A caller that
-        leaves early closes the generator itself (contextlib.aclosing)."""
+        more are to be expected; an absent key ends without a result. Never raises for what the network does.
+        A caller that leaves early closes the generator itself (contextlib.aclosing)."""
         ...
 
     async def announce(self, keys: Collection[str]) -> None:

@@ -24,7 +24,6 @@ from mirror.peer import wire
 from mirror.peer.errors import (
     PeerAbsent,
     PeerBroke,
-    PeerError,
     PeerIncompatible,
     PeerNonsense,
     PeerRefused,
@@ -224,10 +223,8 @@ class PeerClient:
             )
         wanted_stop = told.size_bytes if stop is None else min(stop, told.size_bytes)
         if told.span != ByteSpan(start, max(start, wanted_stop)) or told.span.length_bytes != length_bytes:
-            raise PeerNonsense(
-                str(peer),
-                f"sent {told.span.content_range(told.size_bytes)} in {length_bytes} bytes when bytes from {start} were asked for",
-            )
+            sent = f"{told.span.content_range(told.size_bytes)} in {length_bytes} bytes"
+            raise PeerNonsense(str(peer), f"sent {sent} when bytes from {start} were asked for")
         return PeerBody(peer, told.span, told.size_bytes, response)
 
 

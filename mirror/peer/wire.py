@@ -179,7 +179,7 @@ def _parse_fields(text: str) -> dict[str, str] | None:
     if not _FIELDS.fullmatch(text):
         return None
     pairs = [part.split("=", 1) for part in text.split(",")]
-    fields = {name: value for name, value in pairs}
+    fields = dict(pairs)
     return fields if len(fields) == len(pairs) else None
 
 

@@ -4,11 +4,13 @@ the machine can tell comes as `Surroundings`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path, PurePosixPath
 from re import Pattern
 from typing import Generic, TypeVar
 
+from mirror.errors import SettingsError
 from mirror.log import LogFormat
 from mirror.settings import table
 from mirror.settings.load import Values
@@ -100,31 +102,29 @@ def cleanup(values: Values, around: Surroundings) -> Resolved[CleanupSettings]:
     return Resolved(settings, tuple(values.warnings))
 
 
-def described(settings: ServeSettings | ConfigureSettings | CleanupSettings) -> dict[str, str]:
-    """Every value as text, for the log. Nothing in it is secret: secrets are in files, and only paths are
-    here."""
+def described(settings: ServeSettings | ConfigureSettings | CleanupSettings) -> dict[str, object]:
+    """Every value, for the log. Nothing in it is secret: secrets are in files, and only paths are here."""
     return dict(_described(settings))
 
 
-def _described(part: object) -> list[tuple[str, str]]:
+def _described(part: object) -> Iterator[tuple[str, object]]:
     assert is_dataclass(part)
-    lines: list[tuple[str, str]] = []
     for item in fields(part):
         value: object = getattr(part, item.name)
-        if isinstance(value, ContainerdStoreSettings | DirectoryStoreSettings):
-            kind = StoreKind.CONTAINERD if isinstance(value, ContainerdStoreSettings) else StoreKind.DIRECTORY
-            lines += [(item.name, kind.value), *_described(value)]
-        else:
-            lines.append((item.name, _text(value)))
-    return lines
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(_text(item) for item in value)
-    if isinstance(value, Pattern):
-        return str(value.pattern)
-    return "" if value is None else str(value)
+        match value:
+            case ContainerdStoreSettings() | DirectoryStoreSettings():
+                is_containerd = isinstance(value, ContainerdStoreSettings)
+                yield item.name, (StoreKind.CONTAINERD if is_containerd else StoreKind.DIRECTORY).value
+                yield from _described(value)
+            case tuple():
+                yield (
+                    item.name,
+                    [entry.pattern if isinstance(entry, Pattern) else str(entry) for entry in value],
+                )
+            case int() | None:
+                yield item.name, value
+            case _:
+                yield item.name, str(value)
 
 
 def _store(
@@ -163,10 +163,18 @@ def _check_listeners(values: Values, settings: ServeSettings) -> None:
         listeners.append((table.METRICS_ADDR, settings.metrics_addr))
     for position, (setting, address) in enumerate(listeners):
         for earlier, taken in listeners[:position]:
-            if address.collides_with(taken):
-                raise values.error(
-                    setting, f"'{address}' is taken by {earlier.flag} {taken}: choose another port"
-                )
+            if not address.collides_with(taken):
+                continue
+            # Blame what the user wrote, not a default that was in its way.
+            if values.is_given(setting) or not values.is_given(earlier):
+                raise _taken(values, setting, address, earlier, taken)
+            raise _taken(values, earlier, taken, setting, address)
+
+
+def _taken(
+    values: Values, setting: Setting[object], address: Address, other: Setting[object], taken: Address
+) -> SettingsError:
+    return values.error(setting, f"'{address}' is taken by {other.flag} {taken}: choose another port")
 
 
 def _exposed(settings: ServeSettings) -> list[str]:

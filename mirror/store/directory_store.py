@@ -105,12 +105,13 @@ class DirectoryStore:
         except OSError as exc:
             raise StoreUnavailable(f"{digest} cannot be opened in {self._layout.root}: {exc}") from exc
         expected_bytes = self._feed.size_bytes(digest)
-        if expected_bytes not in (None, blob.size_bytes) or (
-            blob.size_bytes == 0 and not digest.matches(b"")
-        ):
+        if expected_bytes not in (None, blob.size_bytes):
             blob.close()
-            self._reject(digest, f"it has {blob.size_bytes} bytes and should have {expected_bytes or 'some'}")
+            self._reject(digest, f"it has {blob.size_bytes} bytes and should have {expected_bytes}")
             raise ContentNotFound(f"the file of {digest} in {self._layout.root} is not that blob")
+        if blob.size_bytes == 0 and not digest.matches(b""):
+            blob.close()
+            raise ContentNotFound(f"the file of {digest} in {self._layout.root} is empty")
         if expected_bytes is None and self._unavailable is None:
             # Committed by another process a moment ago; the next look obeys the quota.
             self._add(digest, blob.size_bytes)

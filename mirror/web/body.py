@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import IO, cast
 
 from aiohttp import web
 
@@ -20,7 +21,6 @@ from mirror.oci.byterange import ByteRange, ByteSpan, RangeInvalid
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ErrorCode, error_body
 from mirror.store.base import Blob
-
 
 log = logging.getLogger(__name__)
 
@@ -110,13 +110,8 @@ async def _send_file(
     loop = asyncio.get_running_loop()
     try:
         # fallback=False: a loop without sendfile would copy at seven times the cost, and silently (measured).
-        sent_bytes = await loop.sendfile(
-            transport,
-            _Descriptor(descriptor),
-            span.start,
-            span.length_bytes,
-            fallback=False,  # type: ignore[arg-type]
-        )
+        file = cast(IO[bytes], _Descriptor(descriptor))
+        sent_bytes = await loop.sendfile(transport, file, span.start, span.length_bytes, fallback=False)
     except (OSError, RuntimeError):
         # The client left, or the disk failed: either way this connection is done.
         sent_bytes = -1

@@ -282,7 +282,7 @@ def _enter_namespace() -> None:
     os.environ[NAMESPACE_MARK] = "1"
     unshare = shutil.which("unshare")
     assert unshare is not None
-    os.execv(unshare, [unshare, "--net", "sh", "-ec", script, "bench", *sys.argv[1:]])  # noqa: S606
+    os.execv(unshare, [unshare, "--net", "sh", "-ec", script, "bench", *sys.argv[1:]])
 
 
 def _free_ports(count: int) -> list[int]:

@@ -52,7 +52,7 @@ async def static_sites() -> AsyncIterator[list[Site]]:
                     [other.peer for other in hosts if other is not host], host.client.size_bytes, lambda: 0.0
                 ),
                 host.peer,
-                lambda data, host=host: host.store.add(data) and None,  # type: ignore[misc, func-returns-value]
+                lambda data, host=host: host.store.add(data) and None,  # type: ignore[misc]
                 lambda data, host=host: host.store.remove(Digest.of(data)),  # type: ignore[misc]
             )
             for host in hosts
@@ -106,7 +106,7 @@ async def test_a_caller_may_leave_early(sites: list[Site]) -> None:
     one.hold(b"x")
     two.hold(b"x")
     async with contextlib.aclosing(three.discovery.find_providers(str(Digest.of(b"x")))) as found:
-        assert await anext(found)
+        assert (await anext(found)).peer in (one.peer, two.peer)
     assert await providers(three, b"x") == {one.peer, two.peer}
 
 

@@ -33,7 +33,7 @@ def hosts_toml(server: HostEntry, *hosts: HostEntry) -> str:
 def mirror_layout(origin: str, mirror: str) -> str:
     """Our layout: the mirror for digests only, the origin, and the mirror's fallback behind it."""
     return hosts_toml(
-        HostEntry(origin),
+        HostEntry(f"{mirror}/fallback/v2", override_path=True),
         HostEntry(mirror, ("pull",)),
         HostEntry(origin),
     )

@@ -57,7 +57,7 @@ def test_a_table_is_read_back_with_its_order(name: str, content: Table) -> None:
         (True, "true"),
         (1, "1"),
         (1e300, "1e+300"),
-        ("a\x7f\x01\"\\\n", '"a\\u007f\\u0001\\"\\\\\\n"'),
+        ('a\x7f\x01"\\\n', '"a\\u007f\\u0001\\"\\\\\\n"'),
         ([["a", "b"]], '[["a", "b"]]'),
         ([{"a b": 1}, {}], '[{ "a b" = 1 }, {}]'),
         (datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05"),  # noqa: DTZ001

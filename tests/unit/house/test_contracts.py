@@ -33,8 +33,27 @@ PURE = [
     ),
 ]
 PURE_MAY_IMPORT = frozenset(
-    "__future__ dataclasses typing enum collections math bisect heapq hashlib struct re functools itertools "
-    "ipaddress msgspec hmac json random types".split()
+    {
+        "__future__",
+        "dataclasses",
+        "typing",
+        "enum",
+        "collections",
+        "math",
+        "bisect",
+        "heapq",
+        "hashlib",
+        "struct",
+        "re",
+        "functools",
+        "itertools",
+        "ipaddress",
+        "msgspec",
+        "hmac",
+        "json",
+        "random",
+        "types",
+    }
 )
 # `random` for the type of a seeded generator that is an argument; what draws from the module itself is found below.
 PURE_SIBLINGS = ("mirror.", "dht.", "containerd.")

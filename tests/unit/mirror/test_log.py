@@ -96,11 +96,12 @@ def test_text_appends_the_fields_and_quotes_where_needed() -> None:
             "quote": 'a"b',
             "empty": "",
             "eq": "a=b",
+            "peers": ["a", 1],
         },
     )
     head, _, fields = stream.getvalue().rstrip("\n").partition(" tests.log: download finished ")
     assert head.endswith("Z info   ")
-    assert fields == r'digest=sha256:ab reason="a b" none=None quote="a\"b" empty="" eq="a=b"'
+    assert fields == r'digest=sha256:ab reason="a b" none="" quote="a\"b" empty="" eq="a=b" peers=a,1'
 
 
 def test_text_without_fields_ends_with_the_message() -> None:

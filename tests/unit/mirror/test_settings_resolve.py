@@ -1,0 +1,281 @@
+"""What settings amount to together, and what is refused or warned of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import SettingsError
+from mirror.log import LogFormat, LogLevel
+from mirror.settings import resolve
+from mirror.settings.load import read
+from mirror.settings.model import (
+    Address,
+    CleanupSettings,
+    ConfigureSettings,
+    ContainerdStoreSettings,
+    DirectoryStoreSettings,
+    ServeSettings,
+    StaticBootstrap,
+    Tags,
+)
+from mirror.settings.resolve import Resolved, Surroundings
+from mirror.settings.table import Command
+
+AROUND = Surroundings(working_dir=Path("/work dir"), has_ipv6=True, is_terminal=False)
+DATA_DIR = Path("/default data")
+
+
+def serve(around: Surroundings = AROUND, **flags: str | tuple[str, ...]) -> Resolved[ServeSettings]:
+    return resolve.serve(read(Command.SERVE, flags, {}), around, DATA_DIR)
+
+
+def configure(**flags: str | tuple[str, ...]) -> Resolved[ConfigureSettings]:
+    return resolve.configure(read(Command.CONFIGURE, flags, {}), AROUND)
+
+
+def test_the_defaults() -> None:
+    assert serve() == Resolved(
+        ServeSettings(
+            store=ContainerdStoreSettings(
+                containerd_sock=Path("/run/containerd/containerd.sock"),
+                containerd_namespaces=("k8s.io",),
+                containerd_content_path=None,
+            ),
+            data_dir=DATA_DIR,
+            registry_addr=Address("127.0.0.1", 29020),
+            peer_addr=Address("::", 29021),
+            admin_addr=Address("127.0.0.1", 29022),
+            metrics_addr=None,
+            bootstrap=(),
+            cluster="peili",
+            cluster_secret_file=None,
+            mirrors=(),
+            filters=(),
+            log_level=LogLevel.INFO,
+            log_format=LogFormat.JSON,
+        ),
+        (),
+    )
+
+
+def test_everything_set() -> None:
+    found = serve(
+        store="directory",
+        store_dir="/store",
+        cache_size="1GiB",
+        data_dir="/data",
+        registry_addr="[::1]:1",
+        peer_addr="10.0.0.7:2",
+        admin_addr="127.0.0.1:3",
+        metrics_addr="127.0.0.1:4",
+        bootstrap=("static:10.0.0.8:2", "static:seed:2"),
+        cluster="home",
+        cluster_secret_file="/secret",
+        mirror=("ghcr.io",),
+        filter=("^a", "b$"),
+        log_level="debug",
+        log_format="text",
+    )
+    assert found == Resolved(
+        ServeSettings(
+            store=DirectoryStoreSettings(store_dir=Path("/store"), cache_size_bytes=2**30),
+            data_dir=Path("/data"),
+            registry_addr=Address("::1", 1),
+            peer_addr=Address("10.0.0.7", 2),
+            admin_addr=Address("127.0.0.1", 3),
+            metrics_addr=Address("127.0.0.1", 4),
+            bootstrap=(StaticBootstrap(Address("10.0.0.8", 2)), StaticBootstrap(Address("seed", 2))),
+            cluster="home",
+            cluster_secret_file=Path("/secret"),
+            mirrors=("ghcr.io",),
+            filters=(re.compile("^a"), re.compile("b$")),
+            log_level=LogLevel.DEBUG,
+            log_format=LogFormat.TEXT,
+        ),
+        (),
+    )
+
+
+def test_what_depends_on_the_machine() -> None:
+    without_ipv6 = dataclasses.replace(AROUND, has_ipv6=False)
+    assert serve(without_ipv6, metrics_addr=":4").settings.peer_addr == Address("0.0.0.0", 29021)
+    assert serve(without_ipv6, metrics_addr=":4").settings.metrics_addr == Address("0.0.0.0", 4)
+    assert serve(metrics_addr=":4").settings.metrics_addr == Address("::", 4)
+    on_terminal = dataclasses.replace(AROUND, is_terminal=True)
+    assert serve(on_terminal).settings.log_format is LogFormat.TEXT
+    assert serve(on_terminal, log_format="json").settings.log_format is LogFormat.JSON
+
+
+def test_relative_paths_are_made_absolute() -> None:
+    found = serve(store="directory", store_dir="a", data_dir="b/c", cluster_secret_file="d").settings
+    assert isinstance(found.store, DirectoryStoreSettings)
+    assert found.store.store_dir == Path("/work dir/a")
+    assert found.data_dir == Path("/work dir/b/c")
+    assert found.cluster_secret_file == Path("/work dir/d")
+    store = serve(containerd_sock="unix://s", containerd_content_path="t").settings.store
+    assert store == ContainerdStoreSettings(Path("/work dir/s"), ("k8s.io",), Path("/work dir/t"))
+    assert configure(hosts_dir="h").settings.hosts_dir == Path("/work dir/h")
+
+
+def test_auto_is_the_directory_store_where_its_directory_is_named() -> None:
+    assert isinstance(serve().settings.store, ContainerdStoreSettings)
+    assert isinstance(serve(store_dir="/s").settings.store, DirectoryStoreSettings)
+    assert isinstance(serve(store="containerd", store_dir="/s").settings.store, ContainerdStoreSettings)
+
+
+def test_the_directory_store_is_in_the_data_directory_by_default() -> None:
+    assert serve(store="directory").settings.store == DirectoryStoreSettings(DATA_DIR / "store", 10 * 2**30)
+    assert serve(store="directory", data_dir="/d").settings.store == DirectoryStoreSettings(
+        Path("/d/store"), 10 * 2**30
+    )
+
+
+def test_a_setting_without_effect_is_a_warning() -> None:
+    assert serve(store="directory", containerd_sock="/s", containerd_namespace=("a",)).warnings == (
+        "--containerd-sock has no effect on the directory store",
+        "--containerd-namespace has no effect on the directory store",
+    )
+    assert serve(store="containerd", store_dir="/s", cache_size="1GiB").warnings == (
+        "--store-dir has no effect on containerd's store",
+        "--cache-size has no effect on containerd's store",
+    )
+    assert serve(cluster="home").warnings == ("--cluster has no effect without --cluster-secret-file",)
+
+
+def test_listeners_beyond_loopback_are_a_warning() -> None:
+    assert serve(registry_addr="10.0.0.7:29020").warnings == (
+        "--registry-addr 10.0.0.7:29020 is not loopback: whoever reaches it can read cached images by digest",
+    )
+    assert serve(registry_addr=":29020").warnings[0].startswith("--registry-addr [::]:29020 is not loopback")
+    assert serve(admin_addr="0.0.0.0:29022").warnings == (
+        "--admin-addr 0.0.0.0:29022 is not loopback: whoever reaches it can see what this host pulls",
+    )
+    assert serve(registry_addr="[::1]:29020", admin_addr="127.0.0.2:1", peer_addr=":2").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            {"admin_addr": "127.0.0.1:29020"},
+            "--admin-addr: '127.0.0.1:29020' is taken by --registry-addr 127.0.0.1:29020: choose another port",
+        ),
+        (
+            {"peer_addr": ":29020"},
+            "--peer-addr: '[::]:29020' is taken by --registry-addr 127.0.0.1:29020: choose another port",
+        ),
+        (
+            {"registry_addr": "127.0.0.1:29022"},
+            "--registry-addr: '127.0.0.1:29022' is taken by --admin-addr 127.0.0.1:29022: choose another port",
+        ),
+        (
+            {"registry_addr": "127.0.0.1:1", "peer_addr": "127.0.0.1:1"},
+            "--peer-addr: '127.0.0.1:1' is taken by --registry-addr 127.0.0.1:1: choose another port",
+        ),
+        (
+            {"metrics_addr": "127.0.0.1:29021"},
+            "--metrics-addr: '127.0.0.1:29021' is taken by --peer-addr [::]:29021: choose another port",
+        ),
+    ],
+)
+def test_two_listeners_at_one_address(flags: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        serve(AROUND, **flags)
+    assert str(caught.value) == message
+
+
+def test_an_error_across_settings_names_the_variable() -> None:
+    values = read(Command.SERVE, {}, {"PEILI_ADMIN_ADDR": "127.0.0.1:29020"})
+    with pytest.raises(SettingsError, match=r"^--admin-addr: .* \(from PEILI_ADMIN_ADDR\)$"):
+        resolve.serve(values, AROUND, DATA_DIR)
+
+
+def test_listeners_on_any_free_port_never_collide() -> None:
+    serve(registry_addr="127.0.0.1:0", peer_addr="127.0.0.1:0", admin_addr="127.0.0.1:0")
+
+
+def test_warnings_of_reading_are_kept() -> None:
+    values = read(Command.SERVE, {"mirror": ("a.io", "a.io")}, {})
+    assert resolve.serve(values, AROUND, DATA_DIR).warnings == tuple(values.warnings) != ()
+    values = read(Command.CONFIGURE, {}, {"PEILI_TYPO": "1"})
+    assert resolve.configure(values, AROUND).warnings == tuple(values.warnings) != ()
+    values = read(Command.CLEANUP, {}, {"PEILI_TYPO": "1"})
+    assert resolve.cleanup(values, AROUND).warnings == tuple(values.warnings) != ()
+
+
+def test_configure_defaults() -> None:
+    assert configure().settings == ConfigureSettings(
+        hosts_dir=Path("/etc/containerd/certs.d"),
+        registry_url="http://127.0.0.1:29020",
+        tags=Tags.UPSTREAM,
+        mirrors=(),
+        containerd_config_path=None,
+        containerd_sock=Path("/run/containerd/containerd.sock"),
+    )
+
+
+def test_configure_set() -> None:
+    assert configure(
+        hosts_dir="/h",
+        registry_addr="[::1]:5000",
+        tags="off",
+        mirror=("Docker.io", "r:1"),
+        containerd_config_path="/a:/b",
+        containerd_sock="/s",
+    ).settings == ConfigureSettings(
+        hosts_dir=Path("/h"),
+        registry_url="http://[::1]:5000",
+        tags=Tags.OFF,
+        mirrors=("docker.io", "r:1"),
+        containerd_config_path="/a:/b",
+        containerd_sock=Path("/s"),
+    )
+
+
+@pytest.mark.parametrize("address", [":5000", "0.0.0.0:5000", "[::]:5000"])
+def test_configure_points_containerd_to_loopback_where_serve_listens_everywhere(address: str) -> None:
+    assert configure(registry_addr=address).settings.registry_url == "http://127.0.0.1:5000"
+
+
+def test_configure_needs_a_port() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^--registry-addr: '127\.0\.0\.1:0' has port 0: containerd needs"
+    ):
+        configure(registry_addr="127.0.0.1:0")
+
+
+def test_cleanup() -> None:
+    values = read(Command.CLEANUP, {"hosts_dir": "/h"}, {})
+    assert resolve.cleanup(values, AROUND).settings == CleanupSettings(Path("/h"))
+
+
+def test_described_is_what_the_log_shows() -> None:
+    settings = serve(
+        store_dir="/s", bootstrap=("static:[fd00::8]:2",), filter=("^a", "b"), cluster_secret_file="/secret"
+    ).settings
+    described = resolve.described(settings)
+    assert described == {
+        "store": "directory",
+        "store_dir": "/s",
+        "cache_size_bytes": 10737418240,
+        "data_dir": "/default data",
+        "registry_addr": "127.0.0.1:29020",
+        "peer_addr": "[::]:29021",
+        "admin_addr": "127.0.0.1:29022",
+        "metrics_addr": None,
+        "bootstrap": ["static:[fd00::8]:2"],
+        "cluster": "peili",
+        "cluster_secret_file": "/secret",
+        "mirrors": [],
+        "filters": ["^a", "b"],
+        "log_level": "info",
+        "log_format": "json",
+    }
+    assert json.loads(json.dumps(described)) == described
+    assert resolve.described(serve().settings)["store"] == "containerd"
+    assert resolve.described(serve().settings)["containerd_namespaces"] == ["k8s.io"]

@@ -1,0 +1,71 @@
+"""The examples of docs/wire/peer-http.md, run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dht.ids import NodeId
+from mirror.peer import wire
+from mirror.secret import ClusterSecret, Subkey
+
+TEXT = (Path(__file__).resolve().parents[3] / "docs/wire/peer-http.md").read_text()
+
+
+def example(name: str) -> dict[str, str]:
+    found = re.search(rf"```example {name}\n(.*?)```", TEXT, re.DOTALL)
+    assert found, f"the document has no example {name}"
+    return dict(line.split(None, 1) for line in found[1].splitlines())
+
+
+@pytest.fixture
+def keys() -> tuple[Subkey, ...]:
+    told = example("subkey")
+    return ClusterSecret.parse(told["secret"].encode(), "the document").subkeys("peerhttp", told["cluster"])
+
+
+def request_of(told: dict[str, str]) -> wire.Request:
+    return wire.Request(told["method"], told["target"], told["range"])
+
+
+def node_of(text: str) -> NodeId | None:
+    return None if text == "-" else NodeId.parse(text)
+
+
+def test_the_subkey(keys: tuple[Subkey, ...]) -> None:
+    told = example("subkey")
+    assert [(key.key.hex(), key.key_id) for key in keys] == [(told["subkey"], told["key-id"])]
+
+
+@pytest.mark.parametrize("name", ["request", "challenge"])
+def test_the_authorization(name: str, keys: tuple[Subkey, ...]) -> None:
+    told = example(name)
+    assert (
+        wire.sign(request_of(told), keys[0], unix_s=int(told["time"]), node=node_of(told["node"]))
+        == told["header"]
+    )
+
+
+def test_the_challenge(keys: tuple[Subkey, ...]) -> None:
+    told = example("challenge")
+    answerer = NodeId.parse(told["answerer"])
+    verdict = wire.judge(
+        told["header"],
+        request_of(told),
+        keys,
+        node=answerer,
+        now_unix_s=int(told["at"]),
+        sender_address="10.0.0.1",
+    )
+    assert verdict == wire.Challenged(told["answer"])
+    assert wire.read_challenge(told["answer"], told["header"], keys) == wire.Learned(
+        answerer, int(told["at"])
+    )
+
+
+def test_the_names_of_the_document_are_those_of_the_code() -> None:
+    for word in (wire.BLOB_PATH, wire.HOP_HEADER, wire.VERSIONS_HEADER, wire.CHALLENGE_HEADER):
+        assert word in TEXT
+    assert f"{wire.FRESHNESS_S} s" in TEXT
