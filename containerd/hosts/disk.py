@@ -180,9 +180,13 @@ def appearing(directory: Path) -> Iterator[Path]:
     temporary = _aside(directory)
     sweep_aside(directory)
     temporary.mkdir()
-    temporary.chmod(DIRECTORY_MODE)
-    yield temporary
-    commit(Staged(temporary, directory))
+    try:
+        temporary.chmod(DIRECTORY_MODE)
+        yield temporary
+        commit(Staged(temporary, directory))
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def vanish(directory: Path) -> None:

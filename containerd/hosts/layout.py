@@ -127,11 +127,11 @@ def _joined(host: Host, origin: Host) -> Value:
 
 
 def _endpoint(url: str, options: Table) -> tuple[str, str, str]:
-    """Scheme, host and path as containerd makes them. Source: `parseHostConfig`, read."""
+    """Scheme, host and path as containerd makes them. Source: its `parseHostConfig` and `request`, read."""
     parts = urlsplit(_with_scheme(url))
-    path = normpath(parts.path) if parts.path else ""
+    path = normpath("/" + parts.path.lstrip("/"))
     if not options.get("override_path") and not path.endswith("/v2"):
-        path += "/v2"
+        path = path.rstrip("/") + "/v2"
     return parts.scheme, parts.netloc, path
 
 

@@ -3,6 +3,7 @@
 It reads; it changes nothing and decides nothing about our entries.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class Place:
     """The user's text of hosts.toml; "" when there is none."""
     has_marks: bool
     certificates: tuple[str, ...]
+    has_other_files: bool
+    """Beside hosts.toml."""
 
     @property
     def hosts_toml(self) -> Path:
@@ -36,9 +39,9 @@ class Place:
 
     @property
     def user_wrote(self) -> bool:
-        """Something in it is the user's and says something."""
-        by_link = self.found is not None and self.found.link is not None
-        return by_link or bool(self.certificates) or any(map(is_statement, self.text.splitlines()))
+        """Something in it cannot be ours; a comment beside our block is no sign."""
+        replaced = self.found is not None and not self.has_marks
+        return replaced or self.has_other_files or any(map(is_statement, self.text.split("\n")))
 
 
 def survey(path: Path) -> Place:
@@ -46,6 +49,7 @@ def survey(path: Path) -> Place:
     found = disk.read(path / disk.HOSTS_TOML)
     text = "" if found is None else _decoded(found.content, str(path / disk.HOSTS_TOML))
     where = str(path / disk.HOSTS_TOML)
+    files = disk.names(path)
     return Place(
         path,
         path.is_dir(),
@@ -53,12 +57,13 @@ def survey(path: Path) -> Place:
         found,
         unsplice(text, where),
         has_marks(text),
-        _certificates(path),
+        _certificates(path, files),
+        any(name != disk.HOSTS_TOML for name in files),
     )
 
 
-def _certificates(path: Path) -> tuple[str, ...]:
-    names = tuple(name for name in disk.names(path) if name.endswith((".crt", ".cert", ".key")))
+def _certificates(path: Path, files: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(name for name in files if name.endswith((".crt", ".cert", ".key")))
     for name in names:
         if not name.isprintable():
             raise HostsFileInvalid(str(path / name), None, "a name that no hosts.toml can hold")

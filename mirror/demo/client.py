@@ -20,6 +20,7 @@ import aiohttp
 from mirror.demo.errors import PullFailed
 from mirror.demo.progress import HostProgress
 from mirror.demo.sink import Sink
+from mirror.demo.together import together
 from mirror.errors import MirrorError
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import MANIFEST_MAX_BYTES, MANIFEST_MEDIA_TYPES, Descriptor, parse_manifest
@@ -163,7 +164,7 @@ class Client:
     async def _attempt(
         self, endpoint: Endpoint, kind: str, wanted: Descriptor, offset: int, write: Write
     ) -> int:
-        """The offset after it. Raises: _Cut, which has the offset, too."""
+        """The offset after it. Raises: _Cut."""
         url = f"http://{endpoint.address}/v2/{self._repository}/{kind}/{wanted.digest}"
         if endpoint.is_mirror:
             url += f"?ns={self._origin.address}"
@@ -190,21 +191,6 @@ class Client:
             self._progress.peer_bytes += count_bytes
         else:
             self._progress.origin_bytes += count_bytes
-
-
-async def together(tasks: Iterable[Coroutine[None, None, None]]) -> None:
-    """All at once; the first failure ends the others and is raised as it is. Raises: MirrorError."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for task in tasks:
-                group.create_task(task)
-    except* MirrorError as failures:
-        first = failures.exceptions[0]
-        assert isinstance(first, MirrorError), "a task group's own failures are not nested"
-        failure = first
-    else:
-        return
-    raise failure
 
 
 def _reason(exc: Exception) -> str:

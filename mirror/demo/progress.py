@@ -51,3 +51,8 @@ class PhaseProgress:
     @property
     def done_bytes(self) -> int:
         return sum(host.done_bytes for host in self.hosts)
+
+    @property
+    def total_bytes(self) -> int:
+        """Of the hosts that have read the manifest."""
+        return sum(host.total_bytes for host in self.hosts)

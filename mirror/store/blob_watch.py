@@ -105,7 +105,7 @@ class BlobWatch:
         return tuple(_folder_state(folder) for folder in self._folders)
 
     def _all_exist(self) -> bool:
-        return all(folder.is_dir() for folder in self._folders)
+        return None not in self._state()
 
 
 async def _wait(inotify: Inotify) -> bool:

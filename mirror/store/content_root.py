@@ -7,12 +7,15 @@ their blobs in one folder, and only containerd knows whose a blob is.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.errors import SettingsError
 from mirror.oci.digest import Digest
 from mirror.store.file_blob import FileBlob
+
+log = logging.getLogger(__name__)
 
 CONTENT_PATH_SETTING = "--containerd-content-path"
 
@@ -39,34 +42,40 @@ class ContentRoot:
 
     @staticmethod
     def given_by_operator(path: Path) -> ContentRoot:
-        """Raises: SettingsError where it cannot be what was meant."""
-        if not path.is_dir():
-            raise SettingsError(
-                CONTENT_PATH_SETTING,
-                f"{path} is not a folder. Name the folder io.containerd.content.v1.content below "
-                "containerd's root, or leave the flag out and let containerd name it",
-            )
+        """What this user may not see is believed: its bytes come over gRPC. Raises: SettingsError where the
+        path cannot be what was meant."""
         root = ContentRoot(path)
-        if not root.looks_right():
-            raise SettingsError(
-                CONTENT_PATH_SETTING,
-                f"{path} has neither blobs/ nor ingest/, so it is not the folder of containerd's content. "
-                "Its name usually ends in io.containerd.content.v1.content",
-            )
+        try:
+            if not path.is_dir():
+                raise SettingsError(
+                    CONTENT_PATH_SETTING,
+                    f"{path} is not a folder. Name the folder io.containerd.content.v1.content below "
+                    "containerd's root, or leave the flag out and let containerd name it",
+                )
+            if not root._is_containerd_s():
+                raise SettingsError(
+                    CONTENT_PATH_SETTING,
+                    f"{path} has neither blobs/ nor ingest/, so it is not the folder of containerd's content. "
+                    "Its name usually ends in io.containerd.content.v1.content",
+                )
+        except PermissionError as exc:
+            log.warning("%s: %s", CONTENT_PATH_SETTING, exc)
         return root
-
-    def looks_right(self) -> bool:
-        """containerd makes `ingest/` when it starts, and `blobs/` with the first blob."""
-        return any((self.path / name).is_dir() for name in ("blobs", "ingest"))
 
     def open(self, digest: Digest) -> FileBlob | FileAbsent | FileUnreadable:
         """Raises: OSError for what has nothing to do with this file, such as too many open files."""
         path = self.path / "blobs" / digest.algorithm / digest.encoded
         try:
-            return FileBlob.open(path)
-        except PermissionError:
-            return FileUnreadable(f"{path}: permission denied")
-        except (FileNotFoundError, NotADirectoryError):
-            if self.looks_right():
-                return FileAbsent()
-            return FileUnreadable(f"{self.path} is not here")
+            try:
+                return FileBlob.open(path)
+            except (FileNotFoundError, NotADirectoryError):
+                if self._is_containerd_s():
+                    return FileAbsent()
+                return FileUnreadable(f"{self.path} is not here")
+        except PermissionError as exc:
+            return FileUnreadable(f"{exc.filename}: permission denied")
+
+    def _is_containerd_s(self) -> bool:
+        """containerd makes `ingest/` when it starts, and `blobs/` with the first blob. Raises:
+        PermissionError."""
+        return any((self.path / name).is_dir() for name in ("blobs", "ingest"))

@@ -69,16 +69,17 @@ class FileBlob:
     async def _read(self, length_bytes: int, position: int) -> bytes:
         descriptor = self._descriptor
         if descriptor is None:
-            raise StoreUnavailable("the blob was closed while it was read")
-        chunk = _read_cached(descriptor, length_bytes, position) or b""
-        try:
-            if not chunk:
+            raise StoreUnavailable("the blob was closed before it was read")
+        chunk = _read_cached(descriptor, length_bytes, position)
+        if not chunk:
+            try:
                 chunk = await asyncio.to_thread(os.pread, descriptor, length_bytes, position)
-        except OSError as exc:
-            raise StoreUnavailable(f"the blob cannot be read at {position}: {exc}") from exc
-        if self._descriptor is None:
-            # The number may have been another file's while the thread read.
-            raise StoreUnavailable("the blob was closed while it was read")
+            except OSError as exc:
+                raise StoreUnavailable(f"the blob cannot be read at {position}: {exc}") from exc
+            finally:
+                if self._descriptor is None:
+                    # The number may have been another file's while the thread read.
+                    raise StoreUnavailable("the blob was closed while it was read")
         if not chunk:
             raise StoreUnavailable(f"the blob's file ends at {position}, not at {self._size_bytes}")
         return chunk

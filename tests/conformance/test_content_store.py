@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
@@ -17,9 +18,8 @@ from mirror.errors import ContentNotFound
 from mirror.oci.byterange import ByteSpan
 from mirror.oci.digest import Digest
 from mirror.store.base import ContentAdded, ContentRemoved, ContentStore, Snapshot
+from tests.support.bed_containerds import VERSIONS, Containerds
 from tests.support.fake_containerd import FakeContainerd
-from tests.support.real_containerd import RealContainerd
-from tests.support.skips import tool_bin
 from tests.support.store_beds import (
     DEADLINE_S,
     Follower,
@@ -36,23 +36,14 @@ from tests.support.store_beds import (
 # Two whole chunks and a bit.
 LARGE_BYTES = 2 * 1024 * 1024 + 7
 
-RealContainerds = Callable[[str], Awaitable[RealContainerd]]
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def real_containerds(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RealContainerds]:
+async def containerds() -> AsyncIterator[Containerds]:
     """One of each version for the whole file; beds have a namespace each."""
-    running: dict[str, RealContainerd] = {}
-    async with AsyncExitStack() as stack:
-
-        async def get(name: str) -> RealContainerd:
-            if name not in running:
-                workdir = tmp_path_factory.mktemp("c")
-                made = RealContainerd(tool_bin(name), workdir, certs_dir=workdir / "certs.d")
-                running[name] = await stack.enter_async_context(made)
-            return running[name]
-
-        yield get
+    # The path of a Unix socket is short, pytest's folders are not.
+    with tempfile.TemporaryDirectory(prefix="peili-") as folder:
+        async with AsyncExitStack() as stack:
+            yield Containerds(Path(folder), stack)
 
 
 @pytest.fixture(
@@ -63,14 +54,11 @@ async def real_containerds(tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
         "directory-shared",
         "containerd-fake-2.1",
         "containerd-fake-1.7",
-        *(
-            pytest.param(name, marks=pytest.mark.containerd)
-            for name in ("containerd-1.6", "containerd-1.7", "containerd-2.1")
-        ),
+        *(pytest.param(f"containerd-{version}", marks=pytest.mark.containerd) for version in VERSIONS),
     ]
 )
 async def bed(
-    request: pytest.FixtureRequest, tmp_path: Path, real_containerds: RealContainerds
+    request: pytest.FixtureRequest, tmp_path: Path, containerds: Containerds
 ) -> AsyncIterator[StoreBed]:
     name: str = request.param
     async with AsyncExitStack() as stack:
@@ -85,7 +73,7 @@ async def bed(
             version = name.removeprefix("containerd-fake-") + ".9"
             made = containerd_bed(await stack.enter_async_context(FakeContainerd(tmp_path, version=version)))
         else:
-            made = containerd_bed(await real_containerds(name))
+            made = containerd_bed(await containerds.get(name.removeprefix("containerd-")))
         yield await stack.enter_async_context(made)
 
 

@@ -198,7 +198,7 @@ async def test_a_body_ended_by_rst_fails_the_pull_at_once(chain: Chain) -> None:
 async def test_headers_without_a_byte_are_asked_again_from_the_start_and_four_fail_the_pull(
     chain: Chain,
 ) -> None:
-    chain.mirror.answer = lambda asked: Cut(1) if asked.reference == chain.layer else Serve()
+    chain.mirror.answer = lambda asked: Cut(0) if asked.reference == chain.layer else Serve()
     assert isinstance(await chain.pull(), PullFailed)
     trace = chain.layer_trace()
     assert set(trace) == {"mirror GET"}

@@ -94,9 +94,9 @@ def _certificates_alone(directory: Path | None) -> list[Asked]:
 def _host(url: str, options: Document, directory: Path) -> Asked:
     rest = dict(options)
     parts = urlsplit(url if not url or url.startswith("http") else f"https://{url}")
-    path = normpath(parts.path) if parts.path else ""
+    path = "/" + normpath(parts.path).strip("/").lstrip(".")
     if not rest.pop("override_path", False) and not path.endswith("/v2"):
-        path += "/v2"
+        path = path.rstrip("/") + "/v2"
     capabilities = rest.pop("capabilities", [])
     ca = rest.pop("ca", [])
     client = rest.pop("client", [])

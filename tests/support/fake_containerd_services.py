@@ -89,12 +89,14 @@ class _Introspection(_Servicer, introspection_pb2_grpc.IntrospectionServicer):
         async with _refusing(context):
             accepts = any_of(request.filters)
             answer = introspection_pb2.PluginsResponse()
-            for type_, id_ in (
-                ("io.containerd.content.v1", "content"),
-                ("io.containerd.snapshotter.v1", "overlayfs"),
+            root = self.state.content_root
+            for type_, id_, exported in (
+                # Others export a root, too, and come first.
+                ("io.containerd.snapshotter.v1", "overlayfs", root.parent / "overlayfs"),
+                ("io.containerd.content.v1", "content", root),
             ):
                 if accepts(lookup_in({"type": type_, "id": id_}, {})):
-                    answer.plugins.add(type=type_, id=id_, exports={"root": str(self.state.content_root)})
+                    answer.plugins.add(type=type_, id=id_, exports={"root": str(exported)})
             return answer
 
 

@@ -72,7 +72,10 @@ def _table(draw: st.DrawFn, path: str) -> str:
     indent = draw(st.sampled_from(["", "  ", "\t"]))
     lines = [f"[{path}]", *draw(_option_lines())]
     if draw(st.booleans()):
-        lines += [f"[{path}.header]", *draw(st.lists(st.sampled_from(_HEADER_LINES), max_size=3, unique=True))]
+        lines += [
+            f"[{path}.header]",
+            *draw(st.lists(st.sampled_from(_HEADER_LINES), max_size=3, unique=True)),
+        ]
     return "".join(indent + line + "\n" for line in lines) + draw(st.sampled_from(("", *_FILLERS)))
 
 
@@ -93,7 +96,15 @@ def hosts_tomls(draw: st.DrawFn) -> str:
     return text.rstrip() if draw(st.integers(0, 4)) == 0 else text
 
 
-_DIRECTORIES = ("_default", "docker.io", "ghcr.io", "reg.test:5000", "reg.test_5000_", "localhost:5000", "notes")
+_DIRECTORIES = (
+    "_default",
+    "docker.io",
+    "ghcr.io",
+    "reg.test:5000",
+    "reg.test_5000_",
+    "localhost:5000",
+    "notes",
+)
 _CERTIFICATES = ("ca.crt", "own.crt", "x.cert", "x.key", "alone.cert", "README")
 _MODES = st.sampled_from((0o644, 0o600, 0o640, 0o755))
 

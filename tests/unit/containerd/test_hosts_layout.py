@@ -75,7 +75,12 @@ def test_what_is_no_registry(name: str) -> None:
 @pytest.mark.parametrize("name", ["localhost", "localhost:5000", "10.0.0.1", "127.0.0.1:80", "[::1]:5000"])
 def test_addresses(name: str) -> None:
     assert Registry.parse(name).is_address
-    assert not Registry.parse("a" + name.strip("[]").replace("::", "") + ".example").is_address
+
+
+@pytest.mark.parametrize("name", ["localhost.example", "docker.io", "10.0.0.1.example:80", "localhosts:1"])
+def test_names(name: str) -> None:
+    assert not Registry.parse(name).is_address
+    assert not Registry.parse(name).is_loopback
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,16 @@ from mirror.settings.load import read
 from mirror.settings.model import ServeSettings
 from mirror.settings.table import Command
 
+REPOSITORY = Path(__file__).parents[3]
 SECRET = base64.b64encode(bytes(32)) + b"\n"
+
+
+@pytest.fixture
+def public_dir() -> Iterator[Path]:
+    """pytest's own are private to its user."""
+    with tempfile.TemporaryDirectory(prefix="test-peili-") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
 
 
 @pytest.fixture
@@ -116,51 +126,40 @@ def test_a_socket_below_a_loop_of_links(data_dir: Path, tmp_path: Path) -> None:
     assert message.startswith("--containerd-sock: ") and "cannot be reached: Too many levels" in message
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its rights")
-def test_a_socket_that_this_user_may_not_open(data_dir: Path, tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    with listening(path):
-        path.chmod(0o600)
-        data_dir.mkdir()
-        for folder in (tmp_path, data_dir):
-            folder.chmod(0o777)
-        code = """
+def test_a_socket_that_this_user_may_not_open(public_dir: Path) -> None:
+    path = public_dir / "s"
+    # Everything is loaded before root becomes nobody: the checkout may be private to root.
+    code = """
 import os, sys
 from pathlib import Path
-for entry in sys.argv[4:]:
-    sys.path.insert(0, entry)
 from mirror.settings import machine, resolve
 from mirror.settings.load import read
 from mirror.settings.table import Command
+data_dir = Path(sys.argv[1])
 flags = {"data_dir": sys.argv[1], "containerd_sock": sys.argv[2]}
-found = resolve.serve(read(Command.SERVE, flags, {}), machine.surroundings(), Path(sys.argv[1])).settings
-os.setgid(65534); os.setuid(65534)
-print(machine.can_use(Path("/var/lib")), machine.can_use(Path(sys.argv[1])))
+settings = resolve.serve(read(Command.SERVE, flags, {}), machine.surroundings(), data_dir).settings
+if os.geteuid() == 0:
+    os.setgid(65534); os.setuid(65534)
+print(machine.can_use(Path("/var/lib")), machine.can_use(data_dir))
 try:
-    machine.check_serve(found)
-except Exception as error:
+    machine.check_serve(settings)
+except machine.SettingsError as error:
     print(error)
 """
-        result = _as_nobody(code, [str(data_dir), str(path), ""])
-    assert result == (
+    with listening(path):
+        path.chmod(0)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(public_dir), str(path)],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.stdout == (
         f"False True\n--containerd-sock: {path} cannot be opened: permission denied; "
         "run as root or as a user that may use it\n"
     )
-
-
-def _as_nobody(code: str, arguments: list[str]) -> str:
-    # The folders above pytest's are private to root.
-    folder = Path(arguments[0]).parent
-    opened = [parent for parent in folder.parents if stat.S_IMODE(parent.stat().st_mode) & 0o001 == 0]
-    modes = {parent: stat.S_IMODE(parent.stat().st_mode) for parent in opened}
-    try:
-        for parent in opened:
-            parent.chmod(modes[parent] | 0o001)
-        command = [sys.executable, "-c", code, *arguments, *sys.path]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    finally:
-        for parent, mode in modes.items():
-            parent.chmod(mode)
 
 
 @pytest.mark.parametrize("name", ["blobs", "ingest"])

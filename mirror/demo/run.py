@@ -1,0 +1,198 @@
+"""The demo from its start to its end: places the machines, lets the hosts pull twice, compares, clears everything away.
+
+Rules
+1. Whatever ends it (the end, a failure, the deadline, a signal), the processes are gone and the folder is removed
+   before it returns.
+2. Both ways of pulling are measured with the same origin, link, image and client. The hosts without Peili write to no
+   disk, those with it do: where that matters, it favours the former.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+
+import aiohttp
+
+from mirror.demo import client, origin
+from mirror.demo.children import Children
+from mirror.demo.client import Client
+from mirror.demo.cluster import Cluster, DemoHost
+from mirror.demo.errors import DemoFailed
+from mirror.demo.plan import DEADLINE_S, DemoPlan
+from mirror.demo.progress import HostProgress, PhaseProgress
+from mirror.demo.report import HostResult, PhaseResult, Report
+from mirror.demo.sink import Nowhere, StoreFolder
+from mirror.demo.together import together
+from mirror.demo.units import bytes_text, rate_text
+from mirror.demo.view import View
+from mirror.errors import MirrorError
+
+# Beside the images: logs, the nodes' identities.
+DISK_SLACK_BYTES = 16 * 2**20
+# What a user may end it with. SIGHUP is a closed terminal.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Pull = Coroutine[None, None, None]
+
+
+class Interrupted(MirrorError):
+    """A signal ended the demo; nothing is left of it."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(f"ended by {number.name}; the daemons are stopped and their files removed")
+        self.number = number
+
+
+async def run(plan: DemoPlan, view: View) -> Report:
+    """In the main thread, once a process. Raises: DemoFailed, Interrupted."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    received: list[signal.Signals] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        # Once: a second one must not cut short the clearing away, which takes a named time at most.
+        if not received:
+            task.cancel()
+        received.append(number)
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        return await _in_time(plan, view)
+    except (asyncio.CancelledError, MirrorError):
+        if received:
+            raise Interrupted(received[0]) from None
+        raise
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _in_time(plan: DemoPlan, view: View) -> Report:
+    deadline = asyncio.timeout(DEADLINE_S)
+    try:
+        async with deadline:
+            return await _run(plan, view)
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise DemoFailed(
+            f"not done after {DEADLINE_S:.0f} s: this machine is too busy or too slow for it; try a smaller "
+            f"--image-size or fewer --hosts"
+        ) from None
+
+
+async def _run(plan: DemoPlan, view: View) -> Report:
+    async with AsyncExitStack() as stack:
+        # Left in reverse: the processes end before their folder goes.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peili-demo-")))
+        _check_disk(plan, folder)
+        ports = stack.enter_context(ExitStack())
+        children = await stack.enter_async_context(Children(folder))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        cluster = Cluster.place(plan, folder, ports, http)
+        view.say(
+            f"{plan.hosts_count} hosts pull an image of {bytes_text(plan.image_bytes)}; the link of its origin has "
+            f"{rate_text(plan.link_bytes_per_s)}."
+        )
+        await cluster.start(plan, children, folder)
+        demo = _Demo(cluster, children, view, stack)
+        facts = await cluster.facts()
+        report = Report(
+            plan, facts.image_bytes, facts.layer_count, await demo.direct(), await demo.mirrored()
+        )
+        view.conclude(report)
+        return report
+
+
+class _Demo:
+    def __init__(self, cluster: Cluster, children: Children, view: View, stack: AsyncExitStack) -> None:
+        self._cluster = cluster
+        self._children = children
+        self._view = view
+        self._stack = stack
+
+    async def direct(self) -> PhaseResult:
+        """Every host asks the origin, all at once."""
+        phase = PhaseProgress.of("Without Peili: all at once", len(self._cluster.hosts))
+
+        async def pulls() -> None:
+            await together(
+                self._pull(host, progress, is_mirrored=False)
+                for host, progress in zip(self._cluster.hosts, phase.hosts, strict=True)
+            )
+
+        return await self._measure(phase, pulls)
+
+    async def mirrored(self) -> PhaseResult:
+        """The first host, then all others at once."""
+        phase = PhaseProgress.of("With Peili: host 1, then the others", len(self._cluster.hosts))
+        pairs = list(zip(self._cluster.hosts, phase.hosts, strict=True))
+
+        async def pulls() -> None:
+            for group in (pairs[:1], pairs[1:]):
+                await together(self._pull(host, progress, is_mirrored=True) for host, progress in group)
+
+        return await self._measure(phase, pulls)
+
+    async def _pull(self, host: DemoHost, progress: HostProgress, *, is_mirrored: bool) -> None:
+        """Raises: PullFailed."""
+        async with client.session(host.address) as http:
+            mirrors = [host.mirror] if is_mirrored else []
+            sink = StoreFolder(host.store_folder) if is_mirrored else Nowhere()
+            puller = Client(
+                http, mirrors, self._cluster.origin, origin.REPOSITORY, sink, progress, time.monotonic
+            )
+            await puller.pull(origin.TAG)
+
+    async def _measure(self, phase: PhaseProgress, pulls: Callable[[], Pull]) -> PhaseResult:
+        """Raises: DemoFailed."""
+        ended = asyncio.Event()
+        before = await self._cluster.facts()
+        began_at = time.monotonic()
+        seconds_s = 0.0
+
+        async def work() -> None:
+            nonlocal seconds_s
+            await pulls()
+            seconds_s = time.monotonic() - began_at
+            ended.set()
+
+        await together([work(), self._view.draw(phase, ended)])
+        # A daemon that died would be hidden by its client's way to the origin.
+        self._children.check()
+        after = await self._cluster.facts()
+        return PhaseResult(
+            seconds_s,
+            after.sent_bytes - before.sent_bytes,
+            after.request_count - before.request_count,
+            _results(phase.hosts),
+        )
+
+
+def _results(hosts: Sequence[HostProgress]) -> tuple[HostResult, ...]:
+    results = []
+    for host in hosts:
+        assert host.started_at is not None and host.ended_at is not None, f"{host.name} has not ended"
+        seconds_s = host.ended_at - host.started_at
+        results.append(HostResult(host.name, seconds_s, host.origin_bytes, host.peer_bytes))
+    return tuple(results)
+
+
+def _check_disk(plan: DemoPlan, folder: Path) -> None:
+    """Raises: DemoFailed."""
+    needed_bytes = plan.disk_bytes + DISK_SLACK_BYTES
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise DemoFailed(
+            f"the demo needs {bytes_text(needed_bytes)} below {folder.parent} and {bytes_text(free_bytes)} are free: "
+            f"choose another place with TMPDIR, or a smaller --image-size"
+        )
