@@ -77,6 +77,7 @@ class Events:
 
         The stream has no end of its own: it raises Unavailable when containerd goes away, and then the caller
         must subscribe and list again. containerd keeps what a slow reader has not taken.
+        Read it in a task of its own: cancelling a read, as a timeout around it does, ends the stream.
         Raises: ContainerdError when the stream cannot be opened.
         """
         topic = MARKER_TOPIC + secrets.token_hex(8)

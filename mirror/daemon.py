@@ -27,6 +27,7 @@ from mirror.identity import Identity, begin
 from mirror.metrics import Metrics
 from mirror.peer.client import PeerClient
 from mirror.peer.server import PeerServer
+from mirror.peer.strangers import Strangers
 from mirror.peer.wire import PEER_WIRE_VERSION
 from mirror.registry.policy import Policy
 from mirror.registry.registry import Registry
@@ -74,15 +75,16 @@ class Daemon:
         settings = self._settings
         identity = begin(settings.data_dir)
         keys = self._keys()
+        strangers = Strangers()
         async with contextlib.AsyncExitStack() as stack:
             # Addresses first: a second daemon on the host fails here, before it touches anything.
             sockets = {
                 name: stack.enter_context(contextlib.closing(bind(name, address.host, address.port)))
                 for name, address in self._addresses().items()
             }
-            client = await stack.enter_async_context(PeerClient(keys, time.time))
+            client = await stack.enter_async_context(PeerClient(keys, time.time, strangers))
             store = self._store()
-            parts = self._parts(store, client, keys, identity)
+            parts = self._parts(store, client, keys, identity, strangers)
             peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S)
             registry = Listener(parts.registry.app, sockets["registry"], drain_s=DRAIN_S)
             admin = Listener(self._admin(parts, identity).app, sockets["admin"], drain_s=ADMIN_DRAIN_S)
@@ -149,7 +151,12 @@ class Daemon:
         )
 
     def _parts(
-        self, store: ContentStore, client: PeerClient, keys: tuple[Subkey, ...], identity: Identity
+        self,
+        store: ContentStore,
+        client: PeerClient,
+        keys: tuple[Subkey, ...],
+        identity: Identity,
+        strangers: Strangers,
     ) -> _Parts:
         settings = self._settings
         metrics = Metrics()
@@ -167,7 +174,7 @@ class Daemon:
             downloads,
             Advertiser(store, discovery, metrics.announced.set),
             Registry(store, downloads, policy, metrics),
-            PeerServer(store, keys, identity.node, time.time, metrics.peer_served_bytes.inc),
+            PeerServer(store, keys, identity.node, time.time, metrics.peer_served_bytes.inc, strangers),
             metrics,
         )
 

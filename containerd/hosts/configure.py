@@ -130,10 +130,10 @@ def _existing(hosts_dir: Path) -> Iterator[None]:
 def _apply(hosts_dir: Path, known: Manifest | None, plan: Plan) -> list[Change]:
     if plan.manifest == known and not plan.writes and not plan.stale:
         return []
-    state.save(hosts_dir, plan.manifest, plan.originals)
     staged: list[disk.Staged] = []
     renamed = 0
     try:
+        state.save(hosts_dir, plan.manifest, plan.originals)
         for number, write in enumerate(plan.writes):
             write.directory.parent.mkdir(parents=True, exist_ok=True)
             staged.append(disk.stage(write.directory, write.content, write.meta, number))

@@ -110,9 +110,13 @@ def stage(directory: Path, content: bytes, meta: Meta | None, number: int) -> St
         return Staged(temporary, directory / HOSTS_TOML)
     temporary = directory.parent / _UNFINISHED_DIRECTORIES.replace("*", str(number))
     temporary.mkdir()
-    temporary.chmod(DIRECTORY_MODE)
-    _write(temporary / HOSTS_TOML, content, meta)
-    _sync(temporary)
+    try:
+        temporary.chmod(DIRECTORY_MODE)
+        _write(temporary / HOSTS_TOML, content, meta)
+        _sync(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return Staged(temporary, directory)
 
 
@@ -243,14 +247,18 @@ def locked(directory: Path) -> Iterator[None]:
 
 def _write(path: Path, content: bytes, meta: Meta | None, mode: int = FILE_MODE) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        if meta is not None and (meta.uid, meta.gid) != (os.geteuid(), os.getegid()):
-            os.fchown(descriptor, meta.uid, meta.gid)
-        # After the owner: a change of owner clears bits of the mode.
-        os.fchmod(descriptor, mode if meta is None else meta.mode)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if meta is not None and (meta.uid, meta.gid) != (os.geteuid(), os.getegid()):
+                os.fchown(descriptor, meta.uid, meta.gid)
+            # After the owner: a change of owner clears bits of the mode.
+            os.fchmod(descriptor, mode if meta is None else meta.mode)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _sync(directory: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -30,9 +29,8 @@ from mirror.peer.errors import (
     PeerStalled,
     PeerUnreachable,
 )
+from mirror.peer.strangers import Strangers
 from mirror.secret import Subkey
-
-log = logging.getLogger(__name__)
 
 # A peer that does not complete a handshake within a second is slower than going to the origin.
 CONNECT_TIMEOUT_S = 1.0
@@ -77,11 +75,11 @@ class PeerBody:
 class PeerClient:
     """Use as an async context manager. `keys` signs with its first; empty means a cluster without a secret."""
 
-    def __init__(self, keys: Sequence[Subkey], unix_clock: Callable[[], float]) -> None:
+    def __init__(self, keys: Sequence[Subkey], unix_clock: Callable[[], float], strangers: Strangers) -> None:
         self._keys = tuple(keys)
         self._unix_clock = unix_clock
         self._contacts: OrderedDict[Peer, _Contact] = OrderedDict()
-        self._named_incompatible: set[Peer] = set()
+        self._strangers = strangers
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> PeerClient:
@@ -190,21 +188,10 @@ class PeerClient:
             raise PeerAbsent(str(peer), "does not hold it")
         versions = response.headers.get(wire.VERSIONS_HEADER)
         if status == 400 and versions is not None:
-            self._name_incompatible(peer, versions[:40])
+            self._strangers.of_another_version(peer.address, versions[:40])
             raise PeerIncompatible(str(peer), f"speaks wire versions {versions[:40]}")
         detail = f": {text}" if text else ""
         raise PeerRefused(str(peer), f"answered {status}{detail}")
-
-    def _name_incompatible(self, peer: Peer, versions: str) -> None:
-        if peer in self._named_incompatible or len(self._named_incompatible) >= CONTACTS_MAX_COUNT:
-            return
-        self._named_incompatible.add(peer)
-        log.warning(
-            "peer %s speaks wire versions %s and this daemon %s: it is left aside; update the older of the two",
-            peer,
-            versions,
-            ", ".join(str(version) for version in wire.SPOKEN_VERSIONS),
-        )
 
     def _checked_body(
         self, peer: Peer, response: aiohttp.ClientResponse, start: int, stop: int | None, whole: bool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
@@ -13,14 +12,10 @@ from mirror.oci.byterange import RangeInvalid
 from mirror.oci.digest import Digest, DigestInvalid
 from mirror.oci.errors import ErrorCode
 from mirror.peer import wire
+from mirror.peer.strangers import Strangers
 from mirror.secret import Subkey
 from mirror.store.base import ContentStore
 from mirror.web.body import error_response, range_error, send_blob
-
-log = logging.getLogger(__name__)
-
-# One warning for each sender and reason: a peer of another cluster asks again and again.
-WARNINGS_MAX_COUNT = 256
 
 
 class PeerServer:
@@ -33,13 +28,14 @@ class PeerServer:
         node: NodeId,
         unix_clock: Callable[[], float],
         count_bytes: Callable[[int], None],
+        strangers: Strangers,
     ) -> None:
         self._store = store
         self._keys = tuple(keys)
         self._node = node
         self._unix_clock = unix_clock
         self._count_bytes = count_bytes
-        self._warned: set[tuple[str, str]] = set()
+        self._strangers = strangers
         self._app = web.Application(client_max_size=0)
         self._app.router.add_get(wire.BLOB_PATH + "{digest}", self._blob, allow_head=True)
         self._app.router.add_route("*", "/{rest:.*}", self._unknown)
@@ -72,6 +68,7 @@ class PeerServer:
             return range_error(exc)
 
     def _refusal(self, request: web.Request) -> web.Response | None:
+        sender = request.remote or ""
         what = wire.Request(request.method, request.raw_path, request.headers.get("Range", ""))
         verdict = wire.judge(
             request.headers.get("Authorization"),
@@ -79,7 +76,7 @@ class PeerServer:
             self._keys,
             node=self._node,
             now_unix_s=int(self._unix_clock()),
-            sender_address=request.remote or "",
+            sender_address=sender,
         )
         head = request.method == "HEAD"
         match verdict:
@@ -91,24 +88,12 @@ class PeerServer:
                     ErrorCode.UNAUTHORIZED, "sign again with this time and node", headers, head=head
                 )
             case wire.VersionUnspoken(version):
+                self._strangers.of_another_version(sender, version)
                 spoken = ", ".join(str(known) for known in wire.SPOKEN_VERSIONS)
-                self._warn(
-                    request,
-                    f"speaks wire version {version}, this daemon {spoken}; update the older of the two",
-                )
                 headers = {wire.VERSIONS_HEADER: spoken}
                 return error_response(
                     ErrorCode.VERSION_UNSUPPORTED, f"spoken here: {spoken}", headers, head=head
                 )
             case wire.Refused(reason):
-                self._warn(
-                    request, f"was refused: {reason}; give all hosts of a cluster the same name and secret"
-                )
+                self._strangers.refused(sender, reason)
                 return error_response(ErrorCode.UNAUTHORIZED, reason, head=head)
-
-    def _warn(self, request: web.Request, text: str) -> None:
-        sender = request.remote or "unknown"
-        if (sender, text) in self._warned or len(self._warned) >= WARNINGS_MAX_COUNT:
-            return
-        self._warned.add((sender, text))
-        log.warning("peer %s %s", sender, text)

@@ -239,6 +239,7 @@ class ContainerdStore:
             else:
                 self._timer.walk_begins(time.monotonic())
                 await self._walk(client)
+                self._timer.walk_ends(time.monotonic())
 
     async def _walk(self, client: Client) -> None:
         self._found_since_walk = {}

@@ -76,10 +76,9 @@ class FileBlob:
                 chunk = await asyncio.to_thread(os.pread, descriptor, length_bytes, position)
             except OSError as exc:
                 raise StoreUnavailable(f"the blob cannot be read at {position}: {exc}") from exc
-            finally:
-                if self._descriptor is None:
-                    # The number may have been another file's while the thread read.
-                    raise StoreUnavailable("the blob was closed while it was read")
+            if self._descriptor is None:
+                # The number may have been another file's while the thread read.
+                raise StoreUnavailable("the blob was closed while it was read")
         if not chunk:
             raise StoreUnavailable(f"the blob's file ends at {position}, not at {self._size_bytes}")
         return chunk

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,11 @@ async def bed(
         network = await stack.enter_async_context(Network(host_count + 1, rate_bits_per_s=rate_bits_per_s))
         at, *links = network.hosts
         registry = RealRegistry(
-            tool_bin("docker-registry"), home / "registry", address=at.address, port=REGISTRY_PORT, netns=at.netns
+            tool_bin("docker-registry"),
+            home / "registry",
+            address=at.address,
+            port=REGISTRY_PORT,
+            netns=at.netns,
         )
         await stack.enter_async_context(registry)
 
@@ -189,7 +193,9 @@ async def test_with_the_daemon_killed_pulls_are_as_without_it(short_folder: Path
 
 
 @pytest.mark.parametrize("version", ["1.7", "2.1"])
-async def test_the_daemon_recovers_by_itself_when_containerd_restarts(short_folder: Path, version: str) -> None:
+async def test_the_daemon_recovers_by_itself_when_containerd_restarts(
+    short_folder: Path, version: str
+) -> None:
     one, two = (build_image(next(_SEEDS), [900_000]) for _ in range(2))
     async with bed(short_folder, version, 2) as it:
         first, second = it.hosts
@@ -248,7 +254,11 @@ async def test_cleanup_restores_the_hosts_directory_byte_for_byte(short_folder: 
         done = host.peili("cleanup", f"--hosts-dir={host.certs_dir}")
         assert done.returncode == 0, done.stderr
         expected = f'# ours\nserver = "{it.registry.url}"\n\n[host."{it.registry.url}"]\n'
-        files = {str(path.relative_to(host.certs_dir)): path.read_text() for path in host.certs_dir.rglob("*") if path.is_file()}
+        files = {
+            str(path.relative_to(host.certs_dir)): path.read_text()
+            for path in host.certs_dir.rglob("*")
+            if path.is_file()
+        }
         assert files == {f"{it.registry.name}/hosts.toml": expected}
         assert [path.name for path in host.certs_dir.iterdir()] == [it.registry.name]
 
@@ -263,11 +273,12 @@ async def test_a_peer_of_another_release_is_left_aside_and_named_once(short_fold
         await it.registry.stop()
         await pulled(third, by_digest)
         assert newer.counted("bytes_served_to_peers") == 0
-        warned: Callable[[BedHost], list[str]] = lambda host: [  # noqa: E731
-            line
-            for line in host.daemon.log().splitlines()
-            if json.loads(line)["level"] == "warning" and "wire version" in line
-        ]
-        assert len(warned(third)) == 1
-        assert newer.link.address in warned(third)[0]
-        assert len([line for line in warned(newer) if third.link.address in line]) == 1
+        for host, other in ((third, newer), (newer, third)):
+            lines = [json.loads(line) for line in host.daemon.log().splitlines()]
+            named = [
+                line["msg"]
+                for line in lines
+                if line["level"] == "warning" and other.link.address in line["msg"]
+            ]
+            assert len(named) == 1, named
+            assert "wire version" in named[0]

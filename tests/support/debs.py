@@ -25,6 +25,7 @@ from typing import Final
 from tests.support.apt_sources import Mirror, debian_mirrors
 from tests.support.missing import NO_DEBIAN_SOURCES, NO_TOOLS, Missing
 
+ETC_APT: Final = Path("/etc/apt")
 TOOLS: Final = Path(__file__).resolve().parents[2] / ".tools"
 DEBIAN: Final = "use a Debian machine or container, or add a Debian entry to apt's sources."
 FETCH: Final = "run `python -m tests.support.debs` in the checkout (network access needed)."
@@ -66,29 +67,29 @@ class FetchError(Exception):
     """A tool could not be fetched; the text is for a person."""
 
 
-def tool(name: str) -> Path | Missing:
+def tool(name: str, tools: Path = TOOLS, etc_apt: Path = ETC_APT) -> Path | Missing:
     """The folder of an unpacked tool; its `bin/` holds the recipe's executables, ready to run."""
     if name not in RECIPES:
         raise ValueError(f"no recipe for {name!r}; there are {', '.join(RECIPES)}")
-    if name in _unpacked():
-        return TOOLS / name
-    if not debian_mirrors() or shutil.which("apt-get") is None:
+    if name in _unpacked(tools):
+        return tools / name
+    if not debian_mirrors(etc_apt) or shutil.which("apt-get") is None:
         return Missing(NO_DEBIAN_SOURCES, f"{name} is fetched from a Debian mirror; {_no_sources()}", DEBIAN)
-    return Missing(NO_TOOLS, f"{name} is not unpacked below {TOOLS.name}/.", FETCH)
+    return Missing(NO_TOOLS, f"{name} is not unpacked below {tools.name}/.", FETCH)
 
 
-def version(name: str) -> str:
+def version(name: str, tools: Path = TOOLS) -> str:
     """The Debian version of an unpacked tool; KeyError if it is not unpacked."""
-    return _unpacked()[name].version
+    return _unpacked(tools)[name].version
 
 
-def fetch(names: Sequence[str]) -> dict[str, FetchError]:
+def fetch(names: Sequence[str], tools: Path = TOOLS, etc_apt: Path = ETC_APT) -> dict[str, FetchError]:
     """Fetch what is not there yet, suites in parallel; returns what failed. Safe to run twice at once."""
-    TOOLS.mkdir(exist_ok=True)
-    with _lock():
-        for leftover in TOOLS.glob(f"{_SCRATCH}*"):  # of a run that was killed
+    tools.mkdir(exist_ok=True)
+    with _lock(tools):
+        for leftover in tools.glob(f"{_SCRATCH}*"):  # of a run that was killed
             shutil.rmtree(leftover)
-        done = _unpacked()
+        done = _unpacked(tools)
         by_suite: dict[str, list[str]] = {}
         for name in names:
             if name not in done:
@@ -97,24 +98,28 @@ def fetch(names: Sequence[str]) -> dict[str, FetchError]:
             return {}
         failed: dict[str, FetchError] = {}
         with ThreadPoolExecutor(len(by_suite)) as pool:
-            for names_failed, unpacked in pool.map(lambda item: _fetch_suite(*item), by_suite.items()):
+            for names_failed, unpacked in pool.map(
+                lambda item: _fetch_suite(item[0], item[1], tools, etc_apt), by_suite.items()
+            ):
                 failed |= names_failed
                 done |= unpacked
-        _write_versions(done)
+        _write_versions(tools, done)
         return failed
 
 
-def _fetch_suite(suite: str, names: list[str]) -> tuple[dict[str, FetchError], dict[str, Unpacked]]:
+def _fetch_suite(
+    suite: str, names: list[str], tools: Path, etc_apt: Path
+) -> tuple[dict[str, FetchError], dict[str, Unpacked]]:
     failed: dict[str, FetchError] = {}
     unpacked: dict[str, Unpacked] = {}
-    with tempfile.TemporaryDirectory(dir=TOOLS, prefix=_SCRATCH) as scratch:
+    with tempfile.TemporaryDirectory(dir=tools, prefix=_SCRATCH) as scratch:
         try:
-            apt = _Apt.for_suite(suite, Path(scratch))
+            apt = _Apt.for_suite(suite, Path(scratch), etc_apt)
         except FetchError as error:
             return dict.fromkeys(names, error), {}
         for name in names:
             try:
-                unpacked[name] = _unpack(apt, RECIPES[name], Path(scratch) / name, TOOLS / name)
+                unpacked[name] = _unpack(apt, RECIPES[name], Path(scratch) / name, tools / name)
             except FetchError as error:
                 failed[name] = error
     return failed, unpacked
@@ -196,8 +201,8 @@ class _Apt:
     downloads: Path
 
     @classmethod
-    def for_suite(cls, suite: str, scratch: Path) -> _Apt:
-        mirrors = debian_mirrors()
+    def for_suite(cls, suite: str, scratch: Path, etc_apt: Path) -> _Apt:
+        mirrors = debian_mirrors(etc_apt)
         if not mirrors or shutil.which("apt-get") is None:
             raise FetchError(_no_sources())
         complaints: list[str] = []
@@ -283,33 +288,33 @@ def _no_sources() -> str:
     return "no entry of this machine's apt sources names a Debian suite."
 
 
-def _unpacked() -> dict[str, Unpacked]:
+def _unpacked(tools: Path) -> dict[str, Unpacked]:
     """What versions.json records and the current recipes still ask for."""
     try:
-        lines: dict[str, dict[str, object]] = json.loads((TOOLS / "versions.json").read_text())
+        lines: dict[str, dict[str, object]] = json.loads((tools / "versions.json").read_text())
     except FileNotFoundError:
         return {}
     found: dict[str, Unpacked] = {}
     for name, line in lines.items():
         recipe = RECIPES.get(name)
         debs = line.get("debs")
-        if recipe is None or not isinstance(debs, dict) or not (TOOLS / name / "bin").is_dir():
+        if recipe is None or not isinstance(debs, dict) or not (tools / name / "bin").is_dir():
             continue
         if (line.get("suite"), line.get("package")) == (recipe.suite, recipe.package):
             found[name] = Unpacked(recipe.suite, recipe.package, str(line.get("version")), debs)
     return found
 
 
-def _write_versions(unpacked: dict[str, Unpacked]) -> None:
-    temporary = TOOLS / "versions.json.new"
+def _write_versions(tools: Path, unpacked: dict[str, Unpacked]) -> None:
+    temporary = tools / "versions.json.new"
     lines = {name: asdict(unpacked[name]) for name in sorted(unpacked)}
     temporary.write_text(json.dumps(lines, indent=2) + "\n")
-    temporary.rename(TOOLS / "versions.json")
+    temporary.rename(tools / "versions.json")
 
 
 @contextmanager
-def _lock() -> Iterator[None]:
-    with (TOOLS / ".lock").open("w") as file:
+def _lock(tools: Path) -> Iterator[None]:
+    with (tools / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

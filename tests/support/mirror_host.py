@@ -21,6 +21,7 @@ from mirror.download.downloads import Downloads
 from mirror.metrics import Metrics
 from mirror.peer.client import PeerClient
 from mirror.peer.server import PeerServer
+from mirror.peer.strangers import Strangers
 from mirror.registry.policy import Policy
 from mirror.registry.registry import Registry
 from mirror.secret import ClusterSecret, Subkey
@@ -59,8 +60,9 @@ async def mirror_host(
     keys = subkeys() if keys is None else keys
     store = MemoryStore(*blobs, has_files=has_files)
     metrics = Metrics()
+    strangers = Strangers()
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(PeerClient(keys, unix_clock))
+        client = await stack.enter_async_context(PeerClient(keys, unix_clock, strangers))
         found_by = discovery or StaticDiscovery(peers, client.size_bytes, clock)
         ports = DownloadPorts(found_by, client, store.discard_ingest, metrics.peer_received_bytes.inc, clock)
         downloads = Downloads(ports, random.Random(7))
@@ -68,7 +70,7 @@ async def mirror_host(
             store, downloads, Policy(mirrors, [re.compile(text) for text in filters]), metrics
         )
         server = PeerServer(
-            store, keys, NodeId(random.randbytes(20)), unix_clock, metrics.peer_served_bytes.inc
+            store, keys, NodeId(random.randbytes(20)), unix_clock, metrics.peer_served_bytes.inc, strangers
         )
         listeners = []
         for name, app in (("registry", registry.app), ("peer", server.app)):

@@ -2,12 +2,12 @@
 
 import multiprocessing
 import os
+import resource
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict, Unpack
 
 import pytest
 from hypothesis import given, settings
@@ -25,24 +25,28 @@ URL = "http://127.0.0.1:29020"
 NAMED = ["docker.io", "ghcr.io", "reg.test:5000", "localhost:5000"]
 
 
-class Arguments(TypedDict, total=False):
-    registry_url: str
-    tags: Tags
-    registries: list[str]
-    config_path: str | None
-    containerd_version: tuple[int, int] | None
-    default: bool
+SAME = "the hosts directory"
 
 
-def _configure(hosts_dir: Path, **arguments: Unpack[Arguments]) -> Report:
-    defaults: Arguments = {
-        "registry_url": URL,
-        "tags": "upstream",
-        "registries": NAMED,
-        "config_path": str(hosts_dir),
-        "containerd_version": (2, 1),
-    }
-    return configure(hosts_dir, **{**defaults, **arguments})
+def _configure(
+    hosts_dir: Path,
+    *,
+    registry_url: str = URL,
+    tags: Tags = "upstream",
+    registries: Sequence[str] = NAMED,
+    config_path: str | None = SAME,
+    containerd_version: tuple[int, int] | None = (2, 1),
+    default: bool = True,
+) -> Report:
+    return configure(
+        hosts_dir,
+        registry_url=registry_url,
+        tags=tags,
+        registries=registries,
+        config_path=str(hosts_dir) if config_path is SAME else config_path,
+        containerd_version=containerd_version,
+        default=default,
+    )
 
 
 def _actions(report: Report) -> dict[str, Action]:
@@ -193,7 +197,7 @@ def test_a_second_run_touches_nothing(certs: Path) -> None:
 def test_a_hosts_directory_that_was_not_there_is_made_and_goes_again(tmp_path: Path) -> None:
     certs = tmp_path / "certs.d"
     report = _configure(certs)
-    assert _actions(report) == {name: Action.WRITTEN for name in [*NAMED, "_default"]}
+    assert _actions(report) == dict.fromkeys([*NAMED, "_default"], Action.WRITTEN)
     assert (certs.stat().st_mode & 0o777, (certs / "docker.io").stat().st_mode & 0o777) == (0o755, 0o755)
     assert (certs / "docker.io/hosts.toml").stat().st_mode & 0o777 == 0o644
     assert (certs / "_peili").stat().st_mode & 0o777 == 0o700
@@ -270,8 +274,9 @@ def test_certificate_files_work_on(certs: Path) -> None:
         _write(certs / "reg.test:5000" / name, "PEM")
     before = hosts_asked([certs], "reg.test:5000", (2, 1))
     assert before[0].ca and before[0].client
-    for tags in ("upstream", "off"):
-        _configure(certs, tags=tags)  # type: ignore[arg-type]
+    modes: tuple[Tags, ...] = ("upstream", "off")
+    for tags in modes:
+        _configure(certs, tags=tags)
         after = hosts_asked([certs], "reg.test:5000", (2, 1))
         assert [it for it in after if it.host == "reg.test:5000"] == before
     _write(certs / "reg.test:5000/second.crt", "PEM")
@@ -679,7 +684,7 @@ class TestBadInput:
     def test_a_certificate_whose_name_cannot_be_written(self, certs: Path) -> None:
         (certs / "docker.io").mkdir()
         Path(os.fsdecode(os.fsencode(certs) + b"/docker.io/\xff.crt")).touch()
-        with pytest.raises(HostsFileInvalid, match="a name that no hosts.toml can hold"):
+        with pytest.raises(HostsFileInvalid, match="a name that no hosts"):
             _configure(certs)
 
     def test_a_bad_name_among_good_ones(self, certs: Path) -> None:
@@ -750,9 +755,36 @@ def test_a_second_directory_that_may_not_be_written_leaves_the_first_untouched(u
     os.chown(unprivileged / "docker.io/hosts.toml", 65534, os.getegid())
     before = snapshot(unprivileged)
     _become_nobody(unprivileged)
-    with pytest.raises(HostsDirUnusable, match="ghcr.io"):
+    with pytest.raises(HostsDirUnusable, match=r"ghcr\.io"):
         _configure(unprivileged)
     assert snapshot(unprivileged) == before
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 100, 1000, 3300])
+@pytest.mark.parametrize("second_run", [False, True])
+def test_a_disk_that_takes_no_more_leaves_all_as_it_was(
+    certs: Path, limit_bytes: int, second_run: bool
+) -> None:
+    """At 3300 bytes the original and the manifest are written, and the new file is too long."""
+    _write(certs / "docker.io/hosts.toml", "#" * 3000 + "\n")
+    if second_run:
+        _configure(certs, registries=["docker.io"], tags="off")
+    before = snapshot(certs)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+    try:
+        with pytest.raises(HostsDirUnusable, match="File too large"):
+            _configure(certs, registries=["docker.io"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    after = snapshot(certs)
+    state = "_peili/manifest.json"
+    if limit_bytes == 3300:
+        # What it says is the same again, though the file is a new one.
+        assert before.pop(state, ())[:4] == after.pop(state, ())[:4]
+    assert after == before
+    cleanup(certs)
+    assert (certs / "docker.io/hosts.toml").read_text() == "#" * 3000 + "\n"
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ MIRROR = Mirror("http://127.0.0.1:29020", "upstream", (2, 1))
 OFF = Mirror("http://127.0.0.1:29020", "off", (2, 1))
 REGISTRY = Registry.parse("reg.test:5000")
 
-_texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 _scalars = st.one_of(
     _texts,
     st.integers(-(2**63), 2**63 - 1),
@@ -43,7 +43,8 @@ def test_a_quoted_string_is_read_back(text: str) -> None:
 @given(_texts, _tables)
 def test_a_table_is_read_back_with_its_order(name: str, content: Table) -> None:
     text = table(("host", name), content)
-    values, tables = [], []
+    values: list[str] = []
+    tables: list[str] = []
     for key, value in content.items():
         (tables if isinstance(value, dict) else values).append(key)
     read_back = tomllib.loads(text)["host"][name]
@@ -118,7 +119,7 @@ def test_logical_lines_are_the_text_and_each_is_toml(content: Table) -> None:
 def test_what_containerd_would_refuse_is_an_error_that_names_the_place(
     text: str, line: int | None, words: str
 ) -> None:
-    with pytest.raises(HostsFileInvalid, match="/etc/x/hosts.toml") as caught:
+    with pytest.raises(HostsFileInvalid, match=r"/etc/x/hosts\.toml") as caught:
         read(text, "/etc/x/hosts.toml")
     assert caught.value.line == line
     assert words in str(caught.value)
@@ -138,8 +139,12 @@ def test_render_says_the_same(text: str) -> None:
 
 
 def test_paths_are_moved_and_others_are_not() -> None:
-    options = {"ca": ["a", "/b"], "client": [["c", ""], "d"], "proxy": "p"}
-    there = {"ca": ["../_default/a", "/b"], "client": [["../_default/c", ""], "../_default/d"], "proxy": "p"}
+    options: Table = {"ca": ["a", "/b"], "client": [["c", ""], "d"], "proxy": "p"}
+    there: Table = {
+        "ca": ["../_default/a", "/b"],
+        "client": [["../_default/c", ""], "../_default/d"],
+        "proxy": "p",
+    }
     file = HostsFile("s", options, (Host("h", options),))
     assert moved(file, "../_default") == HostsFile("s", there, (Host("h", there),))
 

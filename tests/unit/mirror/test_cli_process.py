@@ -107,9 +107,9 @@ async def test_serve_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Sig
 @pytest.mark.slow
 async def test_a_user_without_a_data_directory_gets_a_temporary_one(public_dir: Path) -> None:
     temporary = public_dir
-    # Root becomes nobody after everything is loaded: the checkout may be private to root.
+    # Root becomes nobody after everything is loaded: the checkout, and Python itself, may be private to root.
     code = f"""
-import os, sys
+import concurrent.futures.thread, encodings.idna, os, sys
 import mirror.cli.serve, mirror.daemon
 from mirror.cli.main import main
 if os.geteuid() == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirror.store.walk_timer import DEBOUNCE_S, INTERVAL_S, SETTLE_S, WalkTimer
+from mirror.store.walk_timer import DEBOUNCE_S, INTERVAL_S, REST_RATIO, SETTLE_S, WalkTimer
 
 
 def walked(*, at: float) -> WalkTimer:
@@ -65,3 +65,19 @@ def test_signs_before_the_first_walk_leave_one_to_settle() -> None:
     timer.sign(now=5)
     timer.walk_begins(now=5)
     assert timer.wait_s(now=5) == SETTLE_S
+
+
+def test_after_a_long_walk_there_is_a_long_rest() -> None:
+    timer = walked(at=100)
+    timer.sign(now=100.1)
+    timer.walk_ends(now=101)
+    assert timer.wait_s(now=101) == pytest.approx(REST_RATIO)
+    assert timer.wait_s(now=101 + REST_RATIO) == 0
+
+
+def test_a_thousand_blobs_cost_no_delay() -> None:
+    """Their walk was measured at 20 to 50 ms."""
+    timer = walked(at=100)
+    timer.walk_ends(now=100.05)
+    timer.sign(now=100.05)
+    assert timer.wait_s(now=100.05) == pytest.approx(DEBOUNCE_S)
