@@ -168,7 +168,7 @@ def _subject(path: tuple[str, ...]) -> tuple[str, ...]:
 def _around(text: str, local: HostsFile, wanted: HostsFile) -> str:
     pieces = list(_pieces(text))
     local_top, wanted_top = _top(local), _top(wanted)
-    keeps_top = all(
+    keeps_top = local.server == wanted.server and all(
         key in wanted_top and same_value(value, wanted_top[key]) for key, value in local_top.items()
     )
     stay = _hosts_that_stay(pieces, local, wanted)

@@ -173,6 +173,8 @@ class ContainerdStore:
                 continue
             except ContainerdError as exc:
                 raise StoreUnavailable(f"{digest}: {exc}") from exc
+            if self._feed.size_bytes(digest) is None:
+                self._sign()  # What came with it is new, too.
             self._namespace_of[digest] = namespace
             self._found_since_walk[digest] = info.size_bytes
             self._feed.add(digest, info.size_bytes)
@@ -206,13 +208,10 @@ class ContainerdStore:
 
     async def _find_root(self, client: Client) -> None:
         try:
-            root = ContentRoot(await client.content_root())
+            self._root = ContentRoot(await client.content_root())
         except NotFound as exc:
             log.info("%s; blobs come over gRPC", exc)
             self._root = None
-            return
-        if self._root is None or self._root.path != root.path:
-            self._root = root
 
     async def _hear(self, events: AsyncIterator[Event]) -> None:
         async for _ in events:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from mirror.errors import MirrorError
 from mirror.oci.digest import Digest
@@ -54,7 +53,7 @@ class QuotaBook:
     @property
     def sizes_bytes(self) -> Mapping[Digest, int]:
         """A live view, the least recently used first."""
-        return MappingProxyType(self._sizes_bytes)
+        return self._sizes_bytes
 
     @property
     def used_bytes(self) -> int:
@@ -87,7 +86,7 @@ class QuotaBook:
         size_bytes = self._sizes_bytes.pop(digest, None)
         if size_bytes is None:
             return False
-        self._sizes_bytes[digest] = size_bytes
+        self._sizes_bytes = {digest: size_bytes, **self._sizes_bytes}
         touched_at = self._touched_at.get(digest)
         if touched_at is not None and now - touched_at < TOUCH_INTERVAL_S:
             return False

@@ -1,8 +1,7 @@
-"""When to ask containerd again what it holds. Pure: the caller passes `now` (monotonic seconds) and does the
-walk.
+"""When to ask containerd again what it holds. Pure: the caller passes `now` (monotonic seconds) and walks.
 
 Rules
-1. A sign of change is answered by a walk within `DEBOUNCE_S`; signs until then are one.
+1. A sign of change is answered by a walk within `DEBOUNCE_S`; signs until then are one. Rule 4 may delay it.
 2. `SETTLE_S` after the last sign there is one more walk, for what no sign announces: the namespace's record
    of a blob comes after its file (on a slow disk, well after), and garbage collection comes about a second
    after the image was deleted and emits no event.

@@ -1,179 +1,29 @@
-"""What the client promises of containerd, asked of the fake and of real containerd 1.6, 1.7 and 2.1.
-
-The real ones are started once for the module: every test takes a namespace and contents of its own.
-"""
+"""What the client promises of containerd, asked of the fake and of real containerd 1.6, 1.7 and 2.1."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import os
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from aiohttp import web
 
 from containerd import errors, filters
 from containerd.client import Client
-from containerd.content import Content
-from containerd.types import (
-    ContentCreated,
-    ContentDeleted,
-    ContentInfo,
-    Descriptor,
-    Event,
-    ImageCreated,
-    ImageDeleted,
-    OtherEvent,
+from containerd.types import ContentInfo, Descriptor, ImageCreated, ImageDeleted
+from tests.support.containerd_calls import (
+    GC_ROOT,
+    Runtime,
+    add_blob,
+    collect_garbage,
+    digests,
+    image_of,
+    read,
+    take,
 )
-from tests.support.fake_containerd import FakeContainerd
-from tests.support.oci_image import Image, build_image
-from tests.support.real_containerd import RealContainerd
-from tests.support.skips import tool_bin
+from tests.support.oci_image import digest_of
 
-Runtime = FakeContainerd | RealContainerd
-Publish = Callable[[str, Image], Awaitable[str]]
-
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-GC_ROOT = {"containerd.io/gc.root": "test"}
-# One event loop for all: gRPC notes in the log what it has to tell a loop that is closed already.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-ARRIVES_S = 5.0
-"""How long a test waits for what must come."""
-QUIET_S = 0.1
-"""How long nothing may come; a wrong event comes at once."""
-RECOVERY_S = 3.0
-"""Six times the longest pause between two tries of the channel."""
-
-FAKES = ["fake-1.7", "fake-2.1"]
-REAL = [pytest.param(version, marks=pytest.mark.containerd) for version in ("1.6", "1.7", "2.1")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[*FAKES, *REAL])
-async def kind(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[str | RealContainerd]:
-    """The version of a fake, to be made for each test; or a running containerd."""
-    name = str(request.param)
-    if name.startswith("fake-"):
-        yield f"{name.removeprefix('fake-')}.5"
-        return
-    workdir = tmp_path_factory.mktemp("containerd")
-    binaries = tool_bin(f"containerd-{name}")
-    async with RealContainerd(binaries, workdir, certs_dir=workdir / "certs") as containerd:
-        yield containerd
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def runtime(kind: str | RealContainerd, tmp_path: Path) -> AsyncIterator[Runtime]:
-    if isinstance(kind, str):
-        async with FakeContainerd(tmp_path, version=kind) as fake:
-            yield fake
-    else:
-        yield kind
-        if not kind.running:
-            await kind.start()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def client(runtime: Runtime) -> AsyncIterator[Client]:
-    async with Client(runtime.socket) as client:
-        yield client
-
-
-@pytest.fixture
-def namespace() -> str:
-    return f"test-{secrets.token_hex(4)}"
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def publish(runtime: Runtime) -> AsyncIterator[Publish]:
-    """Makes an image pullable, and gives its reference."""
-    if isinstance(runtime, FakeContainerd):
-        remote = runtime.state.remote
-
-        async def publish_to_fake(name: str, image: Image) -> str:
-            remote[f"reg.test/{name}"] = image
-            return f"reg.test/{name}"
-
-        yield publish_to_fake
-        return
-    objects: dict[str, tuple[str, bytes, str]] = {}
-
-    async def serve(request: web.Request) -> web.Response:
-        media_type, content, digest = objects[request.path]
-        headers = {"Docker-Content-Digest": digest, "Content-Type": media_type}
-        return web.Response(body=content, headers=headers)
-
-    runner = web.AppRunner(web.Application())
-    runner.app.router.add_get("/{path:.*}", serve)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-
-    async def publish_by_http(name: str, image: Image) -> str:
-        repository, tag = name.split(":")
-        manifest = (image.manifest.media_type, image.manifest.content, image.manifest.digest)
-        for reference in (tag, image.manifest.digest):
-            objects[f"/v2/{repository}/manifests/{reference}"] = manifest
-        for blob in (image.config, *image.layers):
-            objects[f"/v2/{repository}/blobs/{blob.digest}"] = (blob.media_type, blob.content, blob.digest)
-        return f"127.0.0.1:{port}/{name}"
-
-    yield publish_by_http
-    await runner.cleanup()
-
-
-def digest_of(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-async def add_blob(
-    content: Content, data: bytes, labels: dict[str, str] | None = None, *, lease_id: str = ""
-) -> str:
-    digest = digest_of(data)
-    ref = f"test-{digest}"
-    async with content.writer(ref, digest=digest, size_bytes=len(data), lease_id=lease_id) as writer:
-        await writer.write(data)
-        await writer.commit(labels)
-    return digest
-
-
-async def digests(content: Content, *conditions: str) -> set[str]:
-    return {info.digest async for info in content.list(*conditions)}
-
-
-async def read(content: Content, digest: str, offset_bytes: int = 0, size_bytes: int | None = None) -> bytes:
-    chunks = content.read(digest, offset_bytes=offset_bytes, size_bytes=size_bytes)
-    return b"".join([chunk async for chunk in chunks])
-
-
-async def collect_garbage(client: Client, namespace: str) -> None:
-    lease_id = secrets.token_hex(4)
-    await client.leases(namespace).create(lease_id, ttl_s=60)
-    await client.leases(namespace).delete(lease_id, sync=True)
-
-
-async def take(stream: AsyncIterator[Event], last: Event) -> list[Event]:
-    """The events up to `last`."""
-    taken: list[Event] = []
-    async with asyncio.timeout(ARRIVES_S):
-        async for event in stream:
-            taken.append(event)
-            if event == last:
-                return taken
-    raise AssertionError(f"the stream ended before {last}: {taken}")
-
-
-def image_of(digest: str) -> Descriptor:
-    return Descriptor(MANIFEST, digest, 100, {})
 
 
 # Server
@@ -506,146 +356,3 @@ async def test_an_image_keeps_what_its_labels_name(client: Client, namespace: st
             ImageDeleted(namespace, "reg.test/a:v1"),
             ImageCreated(namespace, "reg.test/end:v1"),
         ]
-
-
-# Events
-
-
-async def test_an_open_stream_misses_nothing(client: Client, namespace: str) -> None:
-    images = client.images(namespace)
-    for number in range(10):
-        async with client.events.subscribe() as stream:
-            await images.create(f"reg.test/a:v{number}", image_of(digest_of(b"")))
-            created = ImageCreated(namespace, f"reg.test/a:v{number}")
-            assert await take(stream, created) == [created]
-
-
-async def test_content_events_depend_on_the_version(client: Client, runtime: Runtime, namespace: str) -> None:
-    content, images = client.content(namespace), client.images(namespace)
-    async with client.events.subscribe() as stream:
-        digest = await add_blob(content, os.urandom(100), GC_ROOT)
-        await content.delete(digest)
-        await images.create("reg.test/end:v1", image_of(digest))
-        events = await take(stream, ImageCreated(namespace, "reg.test/end:v1"))
-    created = [ContentCreated(namespace, digest, 100)] if runtime.version() >= (2, 1) else []
-    assert events == [*created, ContentDeleted(namespace, digest), events[-1]]
-
-
-async def test_events_of_all_namespaces_or_by_filter(client: Client, namespace: str) -> None:
-    other = f"{namespace}-b"
-    target = image_of(digest_of(b""))
-    only = filters.all_of(
-        filters.equals("namespace", value=other), filters.matches("topic", regex="^/images/")
-    )
-    async with client.events.subscribe() as everything, client.events.subscribe(only) as filtered:
-        await client.images(namespace).create("reg.test/a:v1", target)
-        await client.images(other).create("reg.test/b:v1", target)
-        ours, theirs = ImageCreated(namespace, "reg.test/a:v1"), ImageCreated(other, "reg.test/b:v1")
-        assert await take(everything, theirs) == [ours, theirs]
-        assert await take(filtered, theirs) == [theirs]
-
-
-async def test_two_subscribers_do_not_see_each_others_markers(client: Client, namespace: str) -> None:
-    async with client.events.subscribe() as first, client.events.subscribe():
-        await client.images(namespace).create("reg.test/a:v1", image_of(digest_of(b"")))
-        created = ImageCreated(namespace, "reg.test/a:v1")
-        assert await take(first, created) == [created]
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(QUIET_S):
-                await anext(first)
-
-
-async def test_a_bad_filter_opens_no_stream(client: Client) -> None:
-    # No InvalidArgument here: containerd says UNKNOWN.
-    with pytest.raises(errors.CallFailed, match="parse error"):
-        async with client.events.subscribe("topic=="):
-            raise AssertionError("the stream opened")
-
-
-# Restarts
-
-
-async def test_a_client_outlives_a_crash(client: Client, runtime: Runtime, namespace: str) -> None:
-    images = client.images(namespace)
-    await images.create("reg.test/a:v1", image_of(digest_of(b"")))
-    async with client.events.subscribe() as stream:
-        await runtime.kill()
-        with pytest.raises(errors.SocketRefused, match="nobody listens"):
-            await anext(stream)
-    with pytest.raises(errors.SocketRefused, match=str(runtime.socket)):
-        await images.list()
-    await runtime.start()
-    await client.wait_ready(timeout_s=RECOVERY_S)
-    assert [image.name for image in await images.list()] == ["reg.test/a:v1"]
-    async with client.events.subscribe() as stream:
-        await images.delete("reg.test/a:v1")
-        deleted = ImageDeleted(namespace, "reg.test/a:v1")
-        assert await take(stream, deleted) == [deleted]
-
-
-async def test_a_client_may_be_there_before_containerd(runtime: Runtime) -> None:
-    await runtime.stop()
-    reasons: list[errors.Unavailable] = []
-    async with Client(runtime.socket) as client:
-        with pytest.raises(errors.SocketMissing):
-            await client.version()
-        with pytest.raises(errors.SocketMissing, match="not there; start containerd"):
-            await client.wait_ready(timeout_s=0.25, report=reasons.append)
-        assert [type(reason) for reason in reasons] == [errors.SocketMissing]
-        await runtime.start()
-        assert (await client.wait_ready(timeout_s=RECOVERY_S)).release == runtime.version()
-
-
-# CRI
-
-
-async def test_cri_describes_itself(client: Client) -> None:
-    version = await client.cri.version()
-    assert version.runtime_name == "containerd"
-    assert version.runtime_version == (await client.version()).text
-    assert "config" in await client.cri.status_info()
-
-
-async def test_cri_pulls_and_removes(client: Client, runtime: Runtime, publish: Publish) -> None:
-    cri, content = client.cri, client.content("k8s.io")
-    image = build_image(secrets.randbits(32), [1000, 2000])
-    name = f"lib/{secrets.token_hex(4)}"
-    reference = await publish(f"{name}:v1", image)
-    registry = reference.partition("/")[0]
-    by_digest = f"{registry}/{name}@{image.manifest.digest}"
-    blobs = [image.manifest, image.config, *image.layers]
-    async with client.events.subscribe() as stream:
-        assert await cri.pull_image(reference, deadline_s=30) == image.config.digest
-        events = await take(stream, ImageCreated("k8s.io", by_digest))
-    names = [event.name for event in events if isinstance(event, ImageCreated)]
-    assert names == [reference, image.config.digest, by_digest]
-    contents = [(event.digest, event.size_bytes) for event in events if isinstance(event, ContentCreated)]
-    announced = blobs if runtime.version() >= (2, 1) else []
-    assert sorted(contents) == sorted((blob.digest, len(blob.content)) for blob in announced)
-    others = [event.topic for event in events if isinstance(event, OtherEvent)]
-    assert sorted(others) == ["/snapshot/commit"] * 2 + ["/snapshot/prepare"] * 2
-
-    target = (await client.images("k8s.io").get(reference)).target
-    assert target == Descriptor(image.manifest.media_type, image.manifest.digest, len(blobs[0].content), {})
-    source = filters.equals(
-        "labels", f"containerd.io/distribution.source.{registry.partition(':')[0]}", value=name
-    )
-    assert await digests(content, source) == {blob.digest for blob in blobs}
-    labels = (await content.info(image.manifest.digest)).labels
-    children = {value for key, value in labels.items() if key.startswith("containerd.io/gc.ref.content.")}
-    assert children == {blob.digest for blob in blobs[1:]}
-
-    status = await cri.image_status(reference)
-    assert status is not None
-    assert (status.id, status.tags, status.digests) == (image.config.digest, (reference,), (by_digest,))
-    assert status in await cri.list_images()
-    await cri.remove_image(reference)
-    assert await cri.image_status(reference) is None
-    await cri.remove_image(reference)
-
-
-async def test_cri_says_why_a_pull_failed(client: Client, publish: Publish) -> None:
-    reference = await publish("lib/there:v1", build_image(1, []))
-    absent = reference.replace("there", "absent")
-    with pytest.raises(errors.ContainerdError, match="lib/absent:v1"):
-        await client.cri.pull_image(absent, deadline_s=30)

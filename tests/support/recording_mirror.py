@@ -304,7 +304,7 @@ async def _end(request: web.BaseRequest, ending: Ending) -> None:
         return
     # A reset drops what is not yet delivered, so what was written must have arrived.
     connection: socket.socket = transport.get_extra_info("socket")
-    while transport.get_write_buffer_size() or _undelivered_bytes(connection):  # noqa: ASYNC110 (no event)
+    while transport.get_write_buffer_size() or _undelivered_bytes(connection):
         await asyncio.sleep(_DRAIN_POLL_S)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
