@@ -17,8 +17,14 @@ from mirror.settings.values import ValueInvalid, size_bytes, size_text
 # As a shell reports a command that a signal ended.
 EXIT_SIGNAL_BASE = 128
 
+_JSON_KEYS = (
+    "Keys with --json: ok, version, hosts, image_bytes, layers, link_bytes_per_s; without and with (seconds, "
+    "origin_bytes, origin_requests, peer_bytes, hosts); origin_bytes_factor, seconds_factor. "
+    "When it fails: ok (false), version, error."
+)
 
-@click.command()
+
+@click.command(epilog=_JSON_KEYS)
 @click.option(
     "--json",
     "as_json",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import textwrap
 import time
 from collections.abc import Callable
 from typing import TextIO
 
+from mirror.demo.errors import DemoFailed
 from mirror.demo.progress import HostProgress, PhaseProgress
 from mirror.demo.report import Report
 from mirror.demo.units import bytes_text
@@ -29,8 +31,14 @@ class LinesView:
         self._clock = clock
 
     def say(self, text: str) -> None:
-        self._out.write(f"{text}\n")
-        self._out.flush()
+        """Raises: DemoFailed where nobody reads any more."""
+        try:
+            self._out.write(f"{text}\n")
+            self._out.flush()
+        except BrokenPipeError as exc:
+            # Or the interpreter complains at its end that the rest cannot be written.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
+            raise DemoFailed("its output was closed by whoever read it") from exc
 
     async def draw(self, phase: PhaseProgress, ended: asyncio.Event) -> None:
         self.say("")

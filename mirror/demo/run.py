@@ -31,11 +31,13 @@ from mirror.demo.report import HostResult, PhaseResult, Report
 from mirror.demo.sink import Nowhere, StoreFolder
 from mirror.demo.together import together
 from mirror.demo.units import bytes_text, rate_text
-from mirror.demo.view import View
+from mirror.demo.view import View, pause
 from mirror.errors import MirrorError
 
 # Beside the images: logs, the nodes' identities.
 DISK_SLACK_BYTES = 16 * 2**20
+# How soon the end of a daemon is noticed.
+WATCH_S = 0.5
 # What a user may end it with. SIGHUP is a closed terminal.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -104,7 +106,7 @@ async def _run(plan: DemoPlan, view: View) -> Report:
             f"{rate_text(plan.link_bytes_per_s)}."
         )
         await cluster.start(plan, children, folder)
-        demo = _Demo(cluster, children, view, stack)
+        demo = _Demo(cluster, children, view)
         facts = await cluster.facts()
         report = Report(
             plan, facts.image_bytes, facts.layer_count, await demo.direct(), await demo.mirrored()
@@ -114,11 +116,10 @@ async def _run(plan: DemoPlan, view: View) -> Report:
 
 
 class _Demo:
-    def __init__(self, cluster: Cluster, children: Children, view: View, stack: AsyncExitStack) -> None:
+    def __init__(self, cluster: Cluster, children: Children, view: View) -> None:
         self._cluster = cluster
         self._children = children
         self._view = view
-        self._stack = stack
 
     async def direct(self) -> PhaseResult:
         """Every host asks the origin, all at once."""
@@ -166,9 +167,7 @@ class _Demo:
             seconds_s = time.monotonic() - began_at
             ended.set()
 
-        await together([work(), self._view.draw(phase, ended)])
-        # A daemon that died would be hidden by its client's way to the origin.
-        self._children.check()
+        await together([work(), self._view.draw(phase, ended), self._watch(ended)])
         after = await self._cluster.facts()
         return PhaseResult(
             seconds_s,
@@ -176,6 +175,12 @@ class _Demo:
             after.request_count - before.request_count,
             _results(phase.hosts),
         )
+
+    async def _watch(self, ended: asyncio.Event) -> None:
+        """A daemon that died would be hidden by its client's way to the origin. Raises: DemoFailed."""
+        while not ended.is_set():
+            await pause(ended, WATCH_S)
+            self._children.check()
 
 
 def _results(hosts: Sequence[HostProgress]) -> tuple[HostResult, ...]:

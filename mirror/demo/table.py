@@ -45,7 +45,7 @@ class TableView:
 
     async def draw(self, phase: PhaseProgress, ended: asyncio.Event) -> None:
         with Live(
-            self._frame(phase),
+            self.frame(phase),
             console=self._console,
             auto_refresh=False,
             redirect_stdout=False,
@@ -53,17 +53,17 @@ class TableView:
         ) as live:
             while not ended.is_set():
                 await pause(ended, 1 / FRAMES_PER_S)
-                live.update(self._frame(phase), refresh=True)
+                live.update(self.frame(phase), refresh=True)
 
     def conclude(self, report: Report) -> None:
         for line in conclusion(report):
             self.say(line)
 
-    def _frame(self, phase: PhaseProgress) -> RenderableType:
+    def frame(self, phase: PhaseProgress) -> RenderableType:
         width = min(max(_BAR_MIN_WIDTH, self._console.width - _OTHER_COLUMNS_WIDTH), _BAR_MAX_WIDTH)
         now = self._clock()
         heads = [f"{head:>{_NUMBER_WIDTH}}" for head in ("from origin", "from peers", "seconds")]
-        title = Text(f"{phase.title:<{_NAME_WIDTH + width}}", "bold") + Text("".join(heads), "dim")
+        title = _line(f"{phase.title:<{_NAME_WIDTH + width}}", "bold") + Text("".join(heads), "dim")
         return Group("", title, *(self._row(host, width, now) for host in phase.hosts))
 
     def _row(self, host: HostProgress, width: int, now: float) -> Text:
@@ -73,7 +73,7 @@ class TableView:
             (bytes_text(host.peer_bytes), _PEER_STYLE if host.peer_bytes else "dim"),
             ("waits" if seconds is None else f"{seconds:.1f}", "bold" if host.is_done else "dim"),
         )
-        row = Text(f"{host.name:<{_NAME_WIDTH}}") + self._bar(host, width)
+        row = _line(f"{host.name:<{_NAME_WIDTH}}") + self._bar(host, width)
         for text, style in cells:
             row.append(f"{text:>{_NUMBER_WIDTH}}", style)
         return row
@@ -87,3 +87,8 @@ class TableView:
             (peer_block * (filled - from_origin), _PEER_STYLE),
             ("." * (width - filled), "dim"),
         )
+
+
+def _line(text: str, style: str = "") -> Text:
+    """One that is cut off rather than wrapped: a live display must know its height."""
+    return Text(text, style, no_wrap=True, overflow="crop")

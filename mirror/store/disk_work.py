@@ -26,6 +26,4 @@ async def run_to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kw
                 await asyncio.wait([future])
             except asyncio.CancelledError:
                 continue  # The first one is raised below.
-        if not future.cancelled():
-            future.exception()  # Seen: the caller is gone.
         raise

@@ -86,7 +86,7 @@ class QuotaBook:
         size_bytes = self._sizes_bytes.pop(digest, None)
         if size_bytes is None:
             return False
-        self._sizes_bytes = {digest: size_bytes, **self._sizes_bytes}
+        self._sizes_bytes[digest] = size_bytes
         touched_at = self._touched_at.get(digest)
         if touched_at is not None and now - touched_at < TOUCH_INTERVAL_S:
             return False

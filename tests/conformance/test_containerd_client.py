@@ -13,6 +13,7 @@ from containerd.client import Client
 from containerd.types import ContentInfo, Descriptor, ImageCreated, ImageDeleted
 from tests.support.containerd_calls import (
     GC_ROOT,
+    MANIFEST,
     Runtime,
     add_blob,
     collect_garbage,

@@ -11,13 +11,14 @@ from containerd.client import Client
 from containerd.content import Content
 from containerd.types import Descriptor, Event
 from tests.support.fake_containerd import FakeContainerd
-from tests.support.oci_image import Image, digest_of
+from tests.support.oci_image import MEDIA_TYPES, Image, digest_of
 from tests.support.real_containerd import RealContainerd
 
 Runtime = FakeContainerd | RealContainerd
 Publish = Callable[[str, Image], Awaitable[str]]
 """Makes an image pullable under a name such as "lib/x:v1", and gives the reference to pull."""
 
+MANIFEST: Final = MEDIA_TYPES["oci"].manifest
 GC_ROOT: Final = {"containerd.io/gc.root": "test"}
 ARRIVES_S: Final = 5.0
 """How long a test waits for what must come."""
@@ -61,4 +62,4 @@ async def take(stream: AsyncIterator[Event], last: Event) -> list[Event]:
 
 
 def image_of(digest: str) -> Descriptor:
-    return Descriptor("application/vnd.oci.image.manifest.v1+json", digest, 100, {})
+    return Descriptor(MANIFEST, digest, 100, {})

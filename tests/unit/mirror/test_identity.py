@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import stat
 from pathlib import Path
 
@@ -95,10 +96,13 @@ def test_a_data_directory_that_is_a_file(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     begin(tmp_path, fixed)
     content = (tmp_path / "node.json").read_bytes()
-    (tmp_path / "node.json").rename(tmp_path / "kept")
-    # A directory of that name cannot be replaced by a file.
-    (tmp_path / "node.json").mkdir()
-    with pytest.raises(IdentityUnwritable):
-        begin(tmp_path, fixed)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["kept", "node.json"]
-    assert (tmp_path / "kept").read_bytes() == content
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The disk is full after ten bytes.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(IdentityUnwritable, match="File too large; free the disk"):
+            begin(tmp_path, fixed)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["node.json"]
+    assert (tmp_path / "node.json").read_bytes() == content
