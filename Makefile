@@ -40,7 +40,7 @@ locks: venv-dev ## compiles requirements/*.txt from pyproject.toml
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/compile.sh
 
 docs: venv-dev ## regenerates docs/settings.md
-	@$(PY) -m mirror.settings --write docs/settings.md
+	@$(PY) -m mirror.settings --write
 
 bench-serve: venv-dev tools ## idle memory, a manifest hit and a 1 GiB blob, next to nginx: one JSON line
 	@$(PY) -m tests.bench.serve $(ARGS)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from mirror.admin.server import AdminServer, metrics_app
 from mirror.advertise.advertiser import Advertiser
+from mirror.data_dir import owned
 from mirror.discovery.base import Discovery, Peer
 from mirror.discovery.static_discovery import StaticDiscovery
 from mirror.download.download import DownloadPorts
@@ -73,7 +74,6 @@ class Daemon:
     async def run(self) -> None:
         """Serves until `stop`. Raises: MirrorError where it cannot start."""
         settings = self._settings
-        identity = begin(settings.data_dir)
         keys = self._keys()
         strangers = Strangers()
         async with contextlib.AsyncExitStack() as stack:
@@ -82,6 +82,8 @@ class Daemon:
                 name: stack.enter_context(contextlib.closing(bind(name, address.host, address.port)))
                 for name, address in self._addresses().items()
             }
+            stack.enter_context(owned(settings.data_dir))
+            identity = begin(settings.data_dir)
             client = await stack.enter_async_context(PeerClient(keys, time.time, strangers))
             store = self._store()
             parts = self._parts(store, client, keys, identity, strangers)

@@ -7,9 +7,9 @@ cd "$(dirname "$0")/.."
 lock=$1
 stamp=.venv/.installed-$lock
 # A finished dev environment holds everything of the run environment.
-want="$(cat requirements/"$lock".txt pyproject.toml | cksum)"
+want="$(cksum <requirements/"$lock".txt)"
 for have in "$lock" dev; do
-    [ "$(cat .venv/.installed-"$have" 2>/dev/null)" = "$(cat requirements/"$have".txt pyproject.toml | cksum)" ] && exit 0
+    [ "$(cat .venv/.installed-"$have" 2>/dev/null)" = "$(cksum <requirements/"$have".txt)" ] && exit 0
 done
 
 python=

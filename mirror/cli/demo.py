@@ -93,9 +93,9 @@ def _view(as_json: bool) -> View:
     if sys.stdout.isatty():
         from rich.console import Console
 
-        from mirror.demo.table import TableView
+        from mirror.demo.table import MIN_WIDTH, TableView
 
         console = Console(file=sys.stdout)
-        if not console.is_dumb_terminal:
+        if console.width >= MIN_WIDTH and not console.is_dumb_terminal:
             return TableView(console)
     return LinesView(sys.stdout)

@@ -108,8 +108,8 @@ class Report:
         first, *others = self.mirrored.hosts
         others_origin_bytes = sum(host.origin_bytes for host in others)
         return [
-            f"The pull of {first.name} cost the origin {first.origin_bytes / self.image_bytes:.1f} copies, the "
-            f"{len(others)} others {others_origin_bytes / self.image_bytes:.1f}.",
+            f"The pull of {first.name} cost the origin {first.origin_bytes / self.image_bytes:.1f} copies of the image; "
+            f"all later ones {others_origin_bytes / self.image_bytes:.1f}.",
             "Measured, not calculated; every byte was checked against its digest.",
         ]
 

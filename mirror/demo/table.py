@@ -27,10 +27,11 @@ _PEER_STYLE = "green"
 # Told apart without colours, too.
 _BLOCKS = ("▒", "█")
 _ASCII_BLOCKS = ("=", "#")
-_BAR_MIN_WIDTH, _BAR_MAX_WIDTH = 8, 32
 _NAME_WIDTH = 8
+_BAR_WIDTH = 32
 _NUMBER_WIDTH = 12
-_OTHER_COLUMNS_WIDTH = _NAME_WIDTH + 3 * _NUMBER_WIDTH
+# A narrower terminal is better served with lines.
+MIN_WIDTH = _NAME_WIDTH + _BAR_WIDTH + 3 * _NUMBER_WIDTH
 
 
 class TableView:
@@ -60,32 +61,31 @@ class TableView:
             self.say(line)
 
     def frame(self, phase: PhaseProgress) -> RenderableType:
-        width = min(max(_BAR_MIN_WIDTH, self._console.width - _OTHER_COLUMNS_WIDTH), _BAR_MAX_WIDTH)
         now = self._clock()
         heads = [f"{head:>{_NUMBER_WIDTH}}" for head in ("from origin", "from peers", "seconds")]
-        title = _line(f"{phase.title:<{_NAME_WIDTH + width}}", "bold") + Text("".join(heads), "dim")
-        return Group("", title, *(self._row(host, width, now) for host in phase.hosts))
+        title = _line(f"{phase.title:<{_NAME_WIDTH + _BAR_WIDTH}}", "bold") + Text("".join(heads), "dim")
+        return Group("", title, *(self._row(host, now) for host in phase.hosts))
 
-    def _row(self, host: HostProgress, width: int, now: float) -> Text:
+    def _row(self, host: HostProgress, now: float) -> Text:
         seconds = host.seconds(now)
         cells = (
             (bytes_text(host.origin_bytes), _ORIGIN_STYLE if host.origin_bytes else "dim"),
             (bytes_text(host.peer_bytes), _PEER_STYLE if host.peer_bytes else "dim"),
             ("waits" if seconds is None else f"{seconds:.1f}", "bold" if host.is_done else "dim"),
         )
-        row = _line(f"{host.name:<{_NAME_WIDTH}}") + self._bar(host, width)
+        row = _line(f"{host.name:<{_NAME_WIDTH}}") + self._bar(host)
         for text, style in cells:
             row.append(f"{text:>{_NUMBER_WIDTH}}", style)
         return row
 
-    def _bar(self, host: HostProgress, width: int) -> Text:
+    def _bar(self, host: HostProgress) -> Text:
         origin_block, peer_block = _BLOCKS if self._console.encoding.startswith("utf") else _ASCII_BLOCKS
-        filled = round(width * host.share(host.done_bytes))
-        from_origin = min(filled, round(width * host.share(host.origin_bytes)))
+        filled = round(_BAR_WIDTH * host.share(host.done_bytes))
+        from_origin = min(filled, round(_BAR_WIDTH * host.share(host.origin_bytes)))
         return Text.assemble(
             (origin_block * from_origin, _ORIGIN_STYLE),
             (peer_block * (filled - from_origin), _PEER_STYLE),
-            ("." * (width - filled), "dim"),
+            ("." * (_BAR_WIDTH - filled), "dim"),
         )
 
 

@@ -174,6 +174,10 @@ class Download:
             first = await anext(chunks)
             yield Reading(span, size_bytes, _prepend(first, chunks))
 
+    def forget_small(self) -> None:
+        """Lets go of what `whole` holds, when nobody reads any more."""
+        self._small = None
+
     async def whole(self, max_bytes: int) -> bytes:
         """The verified bytes of something small, such as a manifest. Raises: NoSources, DigestMismatch."""
         async with self._small_lock:

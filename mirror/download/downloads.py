@@ -71,6 +71,8 @@ class Downloads:
             yield download
         finally:
             download.reader_count -= 1
+            if download.reader_count == 0:
+                download.forget_small()
             download.idle_since = self._ports.clock()
             self._downloads.move_to_end(digest)
 

@@ -104,10 +104,9 @@ class IngestFile:
         assert self._is_sealed and self._path is not None, "published unverified"
         self._path.rename(target)
         self.is_published = True
-        self._close()
 
     def discard(self) -> None:
-        """Removes the file, unless it was published. Idempotent. Raises: OSError."""
+        """The end of every ingest: removes the file, unless it was published. Idempotent. Raises: OSError."""
         if self._path is not None and not self.is_published:
             self._path.unlink(missing_ok=True)
         self._close()

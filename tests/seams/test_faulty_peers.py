@@ -122,6 +122,24 @@ async def test_a_wrong_byte_never_completes_a_body() -> None:
         assert len(lying.gets) == 1
 
 
+async def test_after_a_wrong_byte_the_digest_is_given_up_even_where_a_good_peer_has_it() -> None:
+    """What containerd holds by now is wrong: the rest of it, however right, would complete a wrong blob."""
+    async with faulty_peer(BLOB, Fault.WRONG_BYTE, 1000) as lying, faulty_peer(BLOB, Fault.NONE) as good:
+        async with mirror_host(discovery=first_then(BLOB, lying, good)) as host:
+            answer = await ask(url(host))
+            assert not answer.whole
+            assert (await ask(url(host), Range=f"bytes={len(answer.body)}-")).status == 404
+    assert good.gets == []
+
+
+async def test_a_peer_that_does_not_hold_it_is_not_asked_again_at_once() -> None:
+    async with faulty_peer(BLOB, Fault.ABSENT) as empty, faulty_peer(BLOB, Fault.NONE) as good:
+        async with mirror_host(discovery=first_then(BLOB, empty, good)) as host:
+            for _ in range(3):
+                assert (await ask(url(host))).body == BLOB
+    assert empty.heads_count == 1
+
+
 async def test_a_wrong_byte_of_a_small_blob_never_leaves() -> None:
     async with faulty_peer(SMALL, Fault.WRONG_BYTE, 5) as lying, mirror_host(peers=[lying.peer]) as host:
         assert (await ask(url(host, SMALL))).status == 404

@@ -87,7 +87,9 @@ class BedHost:
 
     def peili(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """One command of ours on this host."""
-        return subprocess.run([*_program(None), *arguments], capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            [*_program(None), *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
 
     def install_registry(self, registry: str, url: str) -> None:
         """The user's own file: a registry with plain HTTP."""

@@ -47,6 +47,7 @@ class FaultyPeer:
     at: int
     peer: Peer = field(default_factory=lambda: Peer("127.0.0.1", 0))
     gets: list[str] = field(default_factory=list)
+    heads_count: int = 0
     sent_spans: list[ByteSpan] = field(default_factory=list)
 
 
@@ -110,6 +111,7 @@ async def _answer(
     }
     always = {Fault.ABSENT, Fault.OTHER_VERSION}
     if method == "HEAD":
+        made.heads_count += 1
         head = (
             early[made.fault]
             if made.fault in always

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-# Every reason a test of this project may be skipped for. PEILI_EXPECT_SKIPS names these.
+# Every reason a test of this project may be skipped for. TEST_EXPECT_SKIPS names these.
 NO_ROOT: Final = "no-root"
 NO_NETNS: Final = "no-netns"
 NO_DEBIAN_SOURCES: Final = "no-debian-sources"

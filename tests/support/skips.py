@@ -1,6 +1,6 @@
 """Why a test did not run: skips with a reason code, a list of them at the end, and an assertion about them.
 
-Loaded as a pytest plugin (by `tests/conftest.py`). PEILI_EXPECT_SKIPS holds the reason codes, separated by
+Loaded as a pytest plugin (by `tests/conftest.py`). TEST_EXPECT_SKIPS holds the reason codes, separated by
 commas, that must occur in this session; any other skip fails it, and so does one that did not occur. Empty
 means no skip at all, and so does CI=true by itself. Unset outside CI: skips are only listed.
 """
@@ -18,7 +18,7 @@ import pytest
 from tests.support.debs import tool
 from tests.support.missing import NO_NETNS, NO_ROOT, UNCODED, Missing, parse_missing
 
-EXPECTED: Final = "PEILI_EXPECT_SKIPS"
+EXPECTED: Final = "TEST_EXPECT_SKIPS"
 # What a namespaced bed runs. bridge and tc come with iproute2, nsenter and setpriv with util-linux.
 _NETNS_PROGRAMS: Final = ("ip", "tc", "nsenter", "setpriv")
 _CAP_SYS_ADMIN: Final = 21

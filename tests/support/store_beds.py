@@ -195,7 +195,7 @@ async def started(store: ContentStore) -> AsyncIterator[None]:
 async def eventually(condition: Callable[[], bool], complaint: Callable[[], str] = lambda: "") -> None:
     try:
         async with asyncio.timeout(DEADLINE_S):
-            while not condition():  # noqa: ASYNC110
+            while not condition():
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise AssertionError(f"did not come true in {DEADLINE_S} s. {complaint()}") from None

@@ -26,7 +26,7 @@ _FAILING = "def test_fails(): assert False\n"
 def _session(folder: Path, suite: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_suite.py").write_text(suite)
     (folder / "pytest.ini").write_text("[pytest]\n")
-    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "PEILI_EXPECT_SKIPS")}
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "TEST_EXPECT_SKIPS")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "tests.support.skips", "--rootdir", folder, folder],
         env=kept | {"PYTHONPATH": str(_ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | environment,
@@ -47,16 +47,16 @@ def _session(folder: Path, suite: str, **environment: str) -> subprocess.Complet
             0,
             "test_suite.py: 2 tests [no-tools] frobnicator is not there.\n    to enable: make tools",
         ),
-        (_SUITE, {"PEILI_EXPECT_SKIPS": "no-tools"}, 0, "2 tests [no-tools]"),
-        (_SUITE, {"PEILI_EXPECT_SKIPS": ""}, 1, "reason no-tools occurred and were not expected"),
+        (_SUITE, {"TEST_EXPECT_SKIPS": "no-tools"}, 0, "2 tests [no-tools]"),
+        (_SUITE, {"TEST_EXPECT_SKIPS": ""}, 1, "reason no-tools occurred and were not expected"),
         (_SUITE, {"CI": "true"}, 1, "reason no-tools occurred and were not expected"),
         (
             _SUITE,
-            {"PEILI_EXPECT_SKIPS": "no-tools,no-root"},
+            {"TEST_EXPECT_SKIPS": "no-tools,no-root"},
             1,
             "reason no-root were expected and did not occur",
         ),
-        (_SUITE + _FAILING, {"PEILI_EXPECT_SKIPS": "no-tools"}, 1, "1 failed"),
+        (_SUITE + _FAILING, {"TEST_EXPECT_SKIPS": "no-tools"}, 1, "1 failed"),
         (
             "import pytest\npytest.skip('later', allow_module_level=True)\n",
             {"CI": "true"},
@@ -79,8 +79,8 @@ def test_a_session_with_skips(
         ({}, None),
         ({"CI": "false"}, None),
         ({"CI": "true"}, frozenset()),
-        ({"CI": "true", "PEILI_EXPECT_SKIPS": "no-root"}, frozenset({"no-root"})),
-        ({"PEILI_EXPECT_SKIPS": " no-root , no-netns,"}, frozenset({"no-root", "no-netns"})),
+        ({"CI": "true", "TEST_EXPECT_SKIPS": "no-root"}, frozenset({"no-root"})),
+        ({"TEST_EXPECT_SKIPS": " no-root , no-netns,"}, frozenset({"no-root", "no-netns"})),
     ],
 )
 def test_expectation(environment: dict[str, str], expected: frozenset[str] | None) -> None:

@@ -1,0 +1,20 @@
+from pathlib import Path
+
+import pytest
+
+from mirror.data_dir import DataDirTaken, owned
+
+
+def test_one_daemon_at_a_time(tmp_path: Path) -> None:
+    with owned(tmp_path / "data"):
+        assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+        with pytest.raises(DataDirTaken, match="in use by another daemon"), owned(tmp_path / "data"):
+            pass
+    with owned(tmp_path / "data"):
+        pass
+
+
+def test_a_place_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataDirTaken, match="--data-dir"), owned(tmp_path / "file" / "data"):
+        pass
