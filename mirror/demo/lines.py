@@ -20,6 +20,7 @@ POLL_S = 0.1
 # Often enough to see that it lives, seldom enough for a log.
 HEARTBEAT_S = 3.0
 
+MAX_WIDTH = 80
 _GAP = "   "
 
 
@@ -82,5 +83,5 @@ def conclusion(report: Report) -> list[str]:
         lines.append(f"  {what:<24}{direct:>14}{mirrored:>14}{_GAP}{comparison}".rstrip())
     lines.append("")
     for sentence in report.sentences():
-        lines += textwrap.wrap(sentence, width=78)
+        lines += textwrap.wrap(sentence, width=MAX_WIDTH)
     return lines

@@ -105,11 +105,12 @@ class Report:
 
     def sentences(self) -> list[str]:
         """What the numbers say and what they do not."""
-        first, *others = self.mirrored.hosts
-        others_origin_bytes = sum(host.origin_bytes for host in others)
+        first, *later = self.mirrored.hosts
+        first_copies = first.origin_bytes / self.image_bytes
+        later_copies = sum(host.origin_bytes for host in later) / self.image_bytes
         return [
-            f"The pull of {first.name} cost the origin {first.origin_bytes / self.image_bytes:.1f} copies of the image; "
-            f"all later ones {others_origin_bytes / self.image_bytes:.1f}.",
+            f"The pull of {first.name} cost the origin {first_copies:.1f} copies of the image, "
+            f"all later ones {later_copies:.1f}.",
             "Measured, not calculated; every byte was checked against its digest.",
         ]
 

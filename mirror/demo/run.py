@@ -52,7 +52,7 @@ class Interrupted(MirrorError):
         self.number = number
 
 
-async def run(plan: DemoPlan, view: View) -> Report:
+async def run(plan: DemoPlan, view: View, deadline_s: float = DEADLINE_S) -> Report:
     """In the main thread, once a process. Raises: DemoFailed, Interrupted."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -68,7 +68,7 @@ async def run(plan: DemoPlan, view: View) -> Report:
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
     try:
-        return await _in_time(plan, view)
+        return await _in_time(plan, view, deadline_s)
     except (asyncio.CancelledError, MirrorError):
         if received:
             raise Interrupted(received[0]) from None
@@ -78,8 +78,8 @@ async def run(plan: DemoPlan, view: View) -> Report:
             loop.remove_signal_handler(number)
 
 
-async def _in_time(plan: DemoPlan, view: View) -> Report:
-    deadline = asyncio.timeout(DEADLINE_S)
+async def _in_time(plan: DemoPlan, view: View, deadline_s: float) -> Report:
+    deadline = asyncio.timeout(deadline_s)
     try:
         async with deadline:
             return await _run(plan, view)
@@ -87,7 +87,7 @@ async def _in_time(plan: DemoPlan, view: View) -> Report:
         if not deadline.expired():
             raise
         raise DemoFailed(
-            f"not done after {DEADLINE_S:.0f} s: this machine is too busy or too slow for it; try a smaller "
+            f"not done after {deadline_s:.0f} s: this machine is too busy or too slow for it; try a smaller "
             f"--image-size or fewer --hosts"
         ) from None
 
@@ -96,7 +96,7 @@ async def _run(plan: DemoPlan, view: View) -> Report:
     async with AsyncExitStack() as stack:
         # Left in reverse: the processes end before their folder goes.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peili-demo-")))
-        _check_disk(plan, folder)
+        check_room(plan, folder.parent, shutil.disk_usage(folder).free)
         ports = stack.enter_context(ExitStack())
         children = await stack.enter_async_context(Children(folder))
         http = await stack.enter_async_context(aiohttp.ClientSession())
@@ -192,12 +192,11 @@ def _results(hosts: Sequence[HostProgress]) -> tuple[HostResult, ...]:
     return tuple(results)
 
 
-def _check_disk(plan: DemoPlan, folder: Path) -> None:
+def check_room(plan: DemoPlan, place: Path, free_bytes: int) -> None:
     """Raises: DemoFailed."""
     needed_bytes = plan.disk_bytes + DISK_SLACK_BYTES
-    free_bytes = shutil.disk_usage(folder).free
     if free_bytes < needed_bytes:
         raise DemoFailed(
-            f"the demo needs {bytes_text(needed_bytes)} below {folder.parent} and {bytes_text(free_bytes)} are free: "
-            f"choose another place with TMPDIR, or a smaller --image-size"
+            f"the demo needs {bytes_text(needed_bytes)} in {place} and {bytes_text(free_bytes)} are free: choose "
+            f"another place with TMPDIR, or a smaller --image-size"
         )

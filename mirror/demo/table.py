@@ -52,8 +52,10 @@ class TableView:
             redirect_stdout=False,
             redirect_stderr=False,
         ) as live:
-            while not ended.is_set():
+            has_ended = False
+            while not has_ended:
                 await pause(ended, 1 / FRAMES_PER_S)
+                has_ended = ended.is_set()
                 live.update(self.frame(phase), refresh=True)
 
     def conclude(self, report: Report) -> None:

@@ -96,6 +96,32 @@ async def bed() -> AsyncIterator[Bed]:
         yield Bed(Endpoint(address, is_mirror=False), http)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "byte_range", "status", "body_bytes"),
+    [
+        ("HEAD", f"manifests/{TAG}", None, 200, 0),
+        ("GET", f"manifests/{TAG}", None, 200, len(IMAGE.manifest.content)),
+        ("GET", f"manifests/{IMAGE.manifest.digest}", None, 200, len(IMAGE.manifest.content)),
+        ("GET", f"blobs/{LARGEST.digest}", "bytes=10-19", 206, 10),
+        ("GET", f"blobs/{LARGEST.digest}", "bytes=99999999-", 416, 0),
+        ("GET", f"blobs/{IMAGE.manifest.digest}", None, 404, 0),
+        ("GET", "manifests/other", None, 404, 0),
+    ],
+)
+async def test_the_origin_counts_the_bytes_of_what_it_has(
+    bed: Bed, method: str, path: str, byte_range: str | None, status: int, body_bytes: int
+) -> None:
+    url = f"http://{bed.origin.address}/v2/{REPOSITORY}/{path}"
+    headers = {"Range": byte_range} if byte_range else {}
+    async with bed.http.request(method, url, headers=headers) as response:
+        body = await response.read()
+        assert response.status == status
+        if response.ok:
+            assert len(body) == body_bytes
+            assert response.headers["Docker-Content-Digest"] in {str(blob.digest) for blob in IMAGE}
+    assert await bed.origin_counts() == (body_bytes, 1)
+
+
 async def test_without_a_mirror_all_of_it_comes_from_the_origin(bed: Bed) -> None:
     await bed.pull()
     assert (bed.progress.origin_bytes, bed.progress.peer_bytes) == (IMAGE.size_bytes, 0)

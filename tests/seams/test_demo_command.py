@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from mirror.demo.errors import DemoFailed
+from mirror.demo.lines import LinesView
+from mirror.demo.plan import DemoPlan
+from mirror.demo.run import run
 
 pytestmark = pytest.mark.slow
 
@@ -108,6 +115,8 @@ async def test_the_origin_sends_one_copy_and_peers_the_rest(place: Path) -> None
         for host in phase["hosts"]:
             assert host["origin_bytes"] + host["peer_bytes"] == image_bytes
             assert 0 < host["seconds"] <= phase["seconds"] + 0.001
+    # The link is no faster than it says: it lets 50 ms at once, no more.
+    assert direct["seconds"] >= direct["origin_bytes"] / found["link_bytes_per_s"] - 0.1
     first, *others = mirrored["hosts"]
     assert first["origin_bytes"] == image_bytes
     # A lookup that a loaded machine answers too late sends one request to the origin: not one byte more is promised.
@@ -184,6 +193,16 @@ async def test_a_reader_that_goes_away_ends_the_demo(place: Path) -> None:
     assert await asyncio.to_thread(process.stderr.read) == "peili: its output was closed by whoever read it\n"
     process.stderr.close()
     assert await asyncio.to_thread(process.wait, END_TIMEOUT_S) == 1
+    assert not list(place.iterdir())
+
+
+async def test_a_demo_that_is_not_done_in_time_says_so_and_leaves_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    view = LinesView(io.StringIO())
+    with pytest.raises(DemoFailed, match="not done after 1 s"):
+        await run(DemoPlan(2, 64 * MIB, 8 * MIB), view, deadline_s=1.0)
     assert not list(place.iterdir())
 
 

@@ -61,18 +61,21 @@ async def test_a_body_that_cannot_go_on_ends_by_fin() -> None:
 
 async def test_what_was_written_before_the_end_still_leaves() -> None:
     """A client that reads slowly gets all that had arrived, and then FIN."""
-    async with faulty_peer(BLOB, Fault.FIN, 3_000_000) as dying, mirror_host(peers=[dying.peer]) as host:
+    large = BLOB * 3  # more than what the kernel takes on its own
+    async with faulty_peer(large, Fault.FIN, 12_000_000) as dying, mirror_host(peers=[dying.peer]) as host:
         port = int(host.registry_url.rsplit(":", 1)[1])
         loop = asyncio.get_running_loop()
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.connect(("127.0.0.1", port))
             sock.setblocking(False)
-            await loop.sock_sendall(sock, f"GET /v2/a/blobs/{D} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await loop.sock_sendall(
+                sock, f"GET /v2/a/blobs/{Digest.of(large)} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            )
             received = bytearray()
-            while chunk := await loop.sock_recv(sock, 4096):
+            while chunk := await loop.sock_recv(sock, 65536):
                 received += chunk
-    assert received.partition(b"\r\n\r\n")[2] == BLOB[:3_000_000]
+    assert received.partition(b"\r\n\r\n")[2] == large[:12_000_000]
 
 
 async def test_a_local_file_that_shrank_ends_by_fin() -> None:

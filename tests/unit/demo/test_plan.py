@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from mirror.demo.errors import DemoFailed
 from mirror.demo.plan import (
     CLEAN_UP_MAX_S,
     DEADLINE_S,
@@ -13,6 +16,7 @@ from mirror.demo.plan import (
     LINK_TIME_MAX_S,
     DemoPlan,
 )
+from mirror.demo.run import check_room
 from mirror.errors import SettingsError
 
 MIB = 2**20
@@ -47,3 +51,10 @@ def test_what_cannot_be_is_refused_by_the_flag_that_mends_it(
         DemoPlan(hosts_count, image_bytes, link_bytes_per_s)
     assert refused.value.setting == flag
     assert says in str(refused.value)
+
+
+def test_a_disk_without_room_is_named() -> None:
+    plan = DemoPlan(2, 10 * MIB, MIB)
+    check_room(plan, Path("/tmp"), 36 * MIB)
+    with pytest.raises(DemoFailed, match=r"needs 36\.0 MiB in /tmp and 35\.0 MiB are free: .*TMPDIR"):
+        check_room(plan, Path("/tmp"), 35 * MIB)

@@ -117,3 +117,14 @@ def test_no_line_of_the_table_is_wider_than_the_terminal(width: int) -> None:
     lines = drawn(width)
     assert len(lines) == 6
     assert max(len(line) for line in lines) <= width
+
+
+async def test_the_table_ends_with_what_was_reached() -> None:
+    out = io.StringIO()
+    phase = half_way()
+    ended = asyncio.Event()
+    ended.set()
+    finish(phase, now=10.0)
+    await TableView(Console(file=out, width=80, no_color=True), clock=lambda: 10.0).draw(phase, ended)
+    assert "waits" not in out.getvalue()
+    assert "host 10" in out.getvalue()
