@@ -20,7 +20,7 @@ from mirror.errors import ContentNotFound, SettingsError, StoreUnavailable
 from mirror.oci.byterange import ByteSpan
 from mirror.oci.digest import Digest
 from mirror.store.base import Snapshot, StreamLost
-from mirror.store.containerd_store import ContainerdStore
+from mirror.store.containerd_store import RETRY_S, ContainerdStore
 from tests.support.bed_containerds import Containerds
 from tests.support.fake_containerd import FakeContainerd
 from tests.support.real_containerd import RealContainerd
@@ -142,11 +142,13 @@ async def test_without_files_an_image_is_the_sign(
     """1.6 and 1.7 send nothing about content; on all versions an image event makes the store look."""
     async with store_of(containerd, [namespace], look_alike) as (store, client):
         follower = Follower(store)
-        await follower.take()
-        data = secrets.token_bytes(10)
-        digest = await write_content(client, namespace, data)
-        await make_image(client, namespace, digest, len(data))
-        await follower.take_until(lambda known: digest in known)
+        here: dict[Digest, int] = {}
+        # More than one: the first may be found by the walk that follows the start.
+        for _ in range(3):
+            digest = await write_content(client, namespace, secrets.token_bytes(10))
+            await make_image(client, namespace, digest, 10)
+            here[digest] = 10
+            await follower.take_until(here.__eq__)
 
 
 @real
@@ -264,6 +266,17 @@ async def test_a_start_before_containerd(breakable: RealContainerd, namespace: s
         await breakable.start()
         await Follower(store).take_until(lambda known: known == {digest: 10})
         assert store.unavailable is None
+
+
+@pytest.mark.slow
+async def test_a_containerd_that_stays_away_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ContainerdStore(tmp_path / "c.sock", namespaces=["k8s.io"], content_path=None)
+    async with started(store):
+        await asyncio.sleep(2.5 * RETRY_S)  # Not to wait for something: several tries must happen.
+        assert "not there" in str(store.unavailable)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 @real
