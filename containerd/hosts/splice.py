@@ -202,9 +202,10 @@ def _hosts_that_stay(pieces: Iterable[_Piece], local: HostsFile, wanted: HostsFi
         for url in (piece.path[1:2] or [host.url for host in local.hosts])
     }
     as_they_are = {host.url: host.options for host in local.hosts if host.url not in loose}
+    # The first is ours: the user may have it too, elsewhere.
     return frozenset(
         host.url
-        for host in wanted.hosts
+        for host in wanted.hosts[1:]
         if host.url in as_they_are and same_options(host.options, as_they_are[host.url])
     )
 

@@ -37,7 +37,7 @@ class LinesView:
             self._out.write(f"{text}\n")
             self._out.flush()
         except BrokenPipeError as exc:
-            # Or the interpreter complains at its end that the rest cannot be written.
+            # Or the interpreter complains at its end that what is still buffered cannot be written.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
             raise DemoFailed("its output was closed by whoever read it") from exc
 

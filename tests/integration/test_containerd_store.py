@@ -359,6 +359,21 @@ async def test_a_file_of_another_size_is_not_served(tmp_path: Path) -> None:
             await store.open(digest)
 
 
+async def test_a_grpc_read_that_ends_early_is_an_error_and_not_an_end(
+    tmp_path: Path, look_alike: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        fake = await stack.enter_async_context(FakeContainerd(tmp_path))
+        fake.state.add_blob("watched", b"0123456789", {})
+        store, _ = await stack.enter_async_context(store_of(fake, ["watched"], look_alike))
+        blob = await store.open(Digest.of(b"0123456789"))
+        path = fake.state.blob_path(str(Digest.of(b"0123456789")))
+        path.chmod(0o644)
+        os.truncate(path, 5)
+        with pytest.raises(StoreUnavailable, match="at 5, not at 10"):
+            await read(blob)
+
+
 async def test_content_whose_digest_is_not_of_a_known_kind_is_left_out(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         fake = await stack.enter_async_context(FakeContainerd(tmp_path))

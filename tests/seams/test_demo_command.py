@@ -66,7 +66,9 @@ def processes_of(place: Path) -> list[int]:
 def start(place: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "mirror", "demo", *arguments],
-        env=os.environ | {"TMPDIR": str(place)},
+        # As a user has it: with buffers.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        | {"TMPDIR": str(place)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

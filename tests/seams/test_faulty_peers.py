@@ -97,6 +97,14 @@ async def test_another_range_than_was_asked_for_is_not_delivered(fault: Fault) -
         assert (await ask(url(host), Range="bytes=100-")).status == 404
 
 
+async def test_a_peer_cannot_send_the_daemon_elsewhere() -> None:
+    async with faulty_peer(BLOB, Fault.REDIRECT) as bad, faulty_peer(BLOB, Fault.NONE) as elsewhere:
+        bad.location = f"http://{elsewhere.peer}/peer/v1/blobs/{Digest.of(BLOB)}"
+        async with mirror_host(peers=[bad.peer]) as host:
+            assert (await ask(url(host))).status == 404
+    assert elsewhere.gets == []
+
+
 @pytest.mark.parametrize(
     "fault",
     [Fault.SILENT, Fault.NO_LENGTH, Fault.COMPRESSED, Fault.ERROR_500, Fault.WRONG_BYTE, Fault.SHORT_LENGTH],

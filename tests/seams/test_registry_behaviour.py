@@ -144,7 +144,8 @@ async def test_a_client_that_leaves_ends_the_fetch_behind_it() -> None:
         port = int(host.registry_url.rsplit(":", 1)[1])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"GET /v2/a/blobs/{D} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        await reader.readexactly(1_000_000)
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(2_000_000)  # all there is: the handler now waits for its source
         assert host.metrics.value("peili_download_readers") == 1
         writer.transport.abort()
         async with asyncio.timeout(1.5):  # less than the stall timeout: it is the reset that ends it

@@ -48,6 +48,7 @@ class FaultyPeer:
     peer: Peer = field(default_factory=lambda: Peer("127.0.0.1", 0))
     gets: list[str] = field(default_factory=list)
     heads_count: int = 0
+    location: str = "http://127.0.0.1:1/"
     sent_spans: list[ByteSpan] = field(default_factory=list)
 
 
@@ -104,7 +105,7 @@ async def _answer(
     early = {
         Fault.NOT_HTTP: b"SSH-2.0-OpenSSH_9.2\r\n",
         Fault.ERROR_500: b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops",
-        Fault.REDIRECT: b"HTTP/1.1 307 Elsewhere\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+        Fault.REDIRECT: f"HTTP/1.1 307 Go\r\nLocation: {made.location}\r\nContent-Length: 0\r\n\r\n".encode(),
         Fault.OTHER_VERSION: b"HTTP/1.1 400 Bad\r\nPeili-Versions: 7, 8\r\nContent-Length: 0\r\n\r\n",
         Fault.BUSY: b"HTTP/1.1 429 Busy\r\nContent-Length: 0\r\n\r\n",
         Fault.ABSENT: b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n",
@@ -132,6 +133,8 @@ async def _answer(
         if byte_range and made.fault is not Fault.IGNORE_RANGE
         else ByteSpan(0, told_bytes)
     )
+    if made.fault is Fault.WRONG_RANGE:
+        span = ByteSpan(span.start + 1, span.stop)
     partial = byte_range is not None and made.fault is not Fault.IGNORE_RANGE
     body = bytearray(made.data.ljust(told_bytes, b"\0")[span.start : span.stop])
     stop_at = span.stop
@@ -143,8 +146,7 @@ async def _answer(
     if made.fault is not Fault.NO_LENGTH:
         lines.append(f"Content-Length: {span.length_bytes}")
     if partial:
-        told = ByteSpan(span.start + 1, span.stop) if made.fault is Fault.WRONG_RANGE else span
-        lines.append(f"Content-Range: {told.content_range(told_bytes)}")
+        lines.append(f"Content-Range: {span.content_range(told_bytes)}")
     if made.fault is Fault.COMPRESSED:
         lines.append("Content-Encoding: gzip")
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import re
 
 import pytest
@@ -74,18 +75,11 @@ async def test_lines_show_a_sign_of_life() -> None:
     assert signs == ["  4 s: 12.0 MiB of 16.0 MiB"]
 
 
-def test_lines_that_nobody_reads_end_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    with open(__file__) as file:  # noqa: PTH123 - any descriptor of our own
-
-        class Closed(io.StringIO):
-            def write(self, text: str) -> int:
-                raise BrokenPipeError
-
-            def fileno(self) -> int:
-                return file.fileno()
-
-        with pytest.raises(DemoFailed, match="closed"):
-            LinesView(Closed()).say("hello")
+def test_lines_that_nobody_reads_end_the_demo() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out, pytest.raises(DemoFailed, match="closed"):
+        LinesView(out).say("hello")
 
 
 def drawn(width: int, encoding: str = "utf-8") -> list[str]:
@@ -123,8 +117,13 @@ async def test_the_table_ends_with_what_was_reached() -> None:
     out = io.StringIO()
     phase = half_way()
     ended = asyncio.Event()
-    ended.set()
-    finish(phase, now=10.0)
-    await TableView(Console(file=out, width=80, no_color=True), clock=lambda: 10.0).draw(phase, ended)
-    assert "waits" not in out.getvalue()
-    assert "host 10" in out.getvalue()
+    view = TableView(Console(file=out, width=80, force_terminal=True, no_color=True), clock=lambda: 10.0)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(view.draw(phase, ended))
+        while "waits" not in out.getvalue():
+            await asyncio.sleep(0)
+        finish(phase, now=10.0)
+        ended.set()
+    last = out.getvalue().rpartition("With Peili")[2]
+    assert "waits" not in last
+    assert "host 10" in last
