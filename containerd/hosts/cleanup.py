@@ -12,7 +12,6 @@ from pathlib import Path
 from posixpath import normpath
 
 from containerd.hosts import disk, state
-from containerd.hosts.errors import explained
 from containerd.hosts.manifest import Manifest
 from containerd.hosts.report import Action, Change, Report
 from containerd.hosts.splice import has_marks
@@ -22,7 +21,7 @@ from containerd.hosts.undo import check, remove_made, undo, without_marks
 def cleanup(hosts_dir: Path) -> Report:
     """Idempotent. Raises: HostsError."""
     hosts_dir = Path(normpath(hosts_dir.absolute()))
-    with explained(hosts_dir):
+    with disk.explained(hosts_dir):
         if hosts_dir.parent.is_dir():
             disk.sweep_aside(hosts_dir)
         if not hosts_dir.is_dir():

@@ -15,7 +15,7 @@ from pathlib import Path
 from posixpath import normpath
 
 from containerd.hosts import disk, state
-from containerd.hosts.errors import HostsDirUnusable, RegistryNameInvalid, explained
+from containerd.hosts.errors import HostsDirUnusable, RegistryNameInvalid
 from containerd.hosts.layout import Mirror, Tags
 from containerd.hosts.manifest import Manifest
 from containerd.hosts.names import Registry
@@ -85,7 +85,7 @@ def _run(
 ) -> Report:
     hosts_dir = Path(normpath(hosts_dir.absolute()))
     search = search_path(str(hosts_dir), config_path, mirror.containerd_version)
-    with explained(hosts_dir), _existing(hosts_dir), disk.locked(hosts_dir):
+    with disk.explained(hosts_dir), _existing(hosts_dir), disk.locked(hosts_dir):
         known = state.load(hosts_dir)
         state.sweep(hosts_dir, known, search.literal)
         planner = Planner(hosts_dir, mirror, search, known or Manifest())
@@ -93,7 +93,9 @@ def _run(
         for entry in plan.stale:
             check(hosts_dir, entry)
         undone = _apply(hosts_dir, known, plan)
-        return Report((*plan.changes, *undone), (*_advice(mirror), *plan.warnings))
+        told = {change.path for change in plan.changes}
+        more = (change for change in undone if change.path not in told)
+        return Report((*plan.changes, *more), (*_advice(mirror), *plan.warnings))
 
 
 def _advice(mirror: Mirror) -> list[str]:

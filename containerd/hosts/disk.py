@@ -6,7 +6,7 @@ Rules
 1. A file is replaced by a rename of a finished, synced file in the same directory. A new directory
    appears by a rename with its hosts.toml inside: an empty one would hide `_default` from containerd.
 2. Names of unfinished files are ours alone, so that the next run can sweep them away.
-3. OSError leaves this module as it is; `configure` and `cleanup` explain it.
+3. OSError leaves this module as it is; `explained` makes an error for the operator of it.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from containerd.hosts.errors import HostsDirBusy, HostsFileInvalid
+from containerd.hosts.errors import HostsDirBusy, HostsDirUnusable, HostsFileInvalid
 
 HOSTS_TOML = "hosts.toml"
 
@@ -217,6 +217,18 @@ def sweep(root: Path) -> None:
         shutil.rmtree(unfinished)
     for unfinished in root.glob(f"*/{_UNFINISHED_FILE}"):
         unfinished.unlink()
+
+
+@contextlib.contextmanager
+def explained(hosts_dir: Path) -> Iterator[None]:
+    """Raises: HostsDirUnusable, in the place of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise HostsDirUnusable(
+            f"{error.filename or hosts_dir}: {error.strerror or error}; "
+            f"peili must be able to read and write below {hosts_dir}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -3,10 +3,6 @@
 Every message names the file or the name, says what is wrong with it, and what to do.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 from containerd.errors import ContainerdError
 
 
@@ -37,15 +33,3 @@ class HostsDirUnusable(HostsError):
 
 class HostsDirBusy(HostsError):
     """Another process is changing the same directory and did not finish in time. Run again."""
-
-
-@contextmanager
-def explained(hosts_dir: Path) -> Iterator[None]:
-    """Raises: HostsDirUnusable, in the place of an OSError."""
-    try:
-        yield
-    except OSError as error:
-        raise HostsDirUnusable(
-            f"{error.filename or hosts_dir}: {error.strerror or error}; "
-            f"peili must be able to read and write below {hosts_dir}"
-        ) from error

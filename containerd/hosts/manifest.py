@@ -19,7 +19,10 @@ VERSION = 1
 
 
 class Original(msgspec.Struct, frozen=True):
-    """The user's hosts.toml as it was. Its bytes are in `_peili/originals`, under their digest."""
+    """The user's hosts.toml as it was. Its bytes are in `_peili/originals`, under their digest.
+
+    Mode and owner are those of the file still, if nobody changed them: here for who restores by hand.
+    """
 
     sha256: str
     mode: int

@@ -1,8 +1,7 @@
 """Decides, from what stands in the hosts directories, which hosts.toml files are written and what they
 will say.
 
-It reads and writes nothing itself on the way out: everything is validated before the first change, in all
-files.
+It reads through `survey` and writes nothing: when there is a plan, all files have been validated.
 
 Rules
 1. The user's own directory for a registry counts alone, as it does for containerd. Only where he has
@@ -14,7 +13,7 @@ Rules
 4. Registries that an earlier run wrote stay: the daemon added some of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import relpath
@@ -125,8 +124,11 @@ class Planner:
         for root in self._search.after:
             for name in disk.directories(Path(root)):
                 registry = Registry.from_directory(name)
-                if registry is not None:
+                if registry is not None and not self._has_own(registry):
                     yield registry
+
+    def _has_own(self, registry: Registry) -> bool:
+        return any(self._is_users(survey(self._hosts_dir / name)) for name in registry.directories)
 
     def _outcome(self, root: Path, wish: Wish) -> _Outcome:
         there = [root / name for name in wish.directories if (root / name).is_dir()]
@@ -137,6 +139,8 @@ class Planner:
                 f"left as it is; make it a directory to have {wish.name} mirrored"
             )
             return _Outcome(Change(wish.name, place.hosts_toml, Action.SKIPPED))
+        if root == self._hosts_dir:
+            self._warn_if_hidden(wish)
         source, user = self._source(root, wish, place)
         text = splice(place.text, self._wanted(wish, user), str(place.hosts_toml))
         return self._result(wish, place, source, text.encode())
@@ -148,27 +152,22 @@ class Planner:
 
     def _source(self, root: Path, wish: Wish, place: Place) -> tuple[Place | None, HostsFile]:
         """Where the user's words for this registry stand, and what they are, seen from `place`."""
-        for directory in self._candidates(root, wish):
-            candidate = place if directory == place.path else survey(directory)
-            if not self._is_users(candidate):
-                continue
-            file = user_file(candidate, self._mirror.containerd_version)
-            if candidate is place:
-                return place, file
-            if root == self._hosts_dir and any(directory.is_relative_to(it) for it in self._search.before):
-                self._warnings.append(
-                    f"containerd comes to {directory} before {self._hosts_dir}: {wish.name} is not mirrored"
-                )
-            return candidate, moved(file, relpath(directory, place.path))
+        version = self._mirror.containerd_version
+        if self._is_users(place):
+            return place, user_file(place, version)
+        roots = [*map(Path, self._search.before), self._hosts_dir, *map(Path, self._search.after)]
+        for directory in _lookups(roots if root == self._hosts_dir else [root, *roots], wish):
+            source = survey(directory)
+            if self._is_users(source):
+                return source, moved(user_file(source, version), relpath(directory, place.path))
         return None, HostsFile()
 
-    def _candidates(self, root: Path, wish: Wish) -> Iterator[Path]:
-        before, after = (tuple(map(Path, part)) for part in (self._search.before, self._search.after))
-        roots = (*before, self._hosts_dir, *after)
-        for directory in roots if root == self._hosts_dir else (root, *roots):
-            yield from (directory / name for name in wish.directories)
-            if wish.registry is not None:
-                yield directory / DEFAULT
+    def _warn_if_hidden(self, wish: Wish) -> None:
+        first = next((path for path in _lookups(self._search.before, wish) if path.is_dir()), None)
+        if first is not None:
+            self._warnings.append(
+                f"containerd comes to {first} before {self._hosts_dir}: {wish.name} is not mirrored"
+            )
 
     def _is_users(self, place: Place) -> bool:
         if not place.exists:
@@ -220,6 +219,8 @@ class Planner:
         return relpath(path, self._hosts_dir)
 
 
-def without(manifest: Manifest, stale: Sequence[Entry], made: Sequence[str]) -> Manifest:
-    gone = {entry.path for entry in stale}
-    return Manifest(tuple(made), tuple(entry for entry in manifest.entries if entry.path not in gone))
+def _lookups(roots: Iterable[str | Path], wish: Wish) -> Iterator[Path]:
+    """The directories that containerd tries, in its order."""
+    for root in roots:
+        for name in dict.fromkeys((*wish.directories, DEFAULT)):
+            yield Path(root, name)

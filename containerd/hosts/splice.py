@@ -6,13 +6,12 @@ The scheme. TOML wants the keys of the top before any table and allows a key onc
 hosts by their position. So there are up to two blocks between `# >>> peili` and `# <<< peili`: one in
 front of the first table, with the top and the hosts that come first, and one at the end, with the hosts
 that come last. The user's tables stand between them, byte for byte. A line of his that must not count
-there (his `server`, say) stays where it is as a comment, behind `#peili: `, and what it said is said
-again in a block. Where his text cannot be kept so (hosts in an inline table, for one), all of it stays as
-such comments and all it says is said again.
+there (his `server`, or a host that he wrote in front of the first table) stays where it is as a comment,
+behind `#peili: `, and what it said is said again in a block.
 
 Rules
 1. `unsplice(splice(text, wanted))` is `text`, for every text without our marks.
-2. What `splice` returns was read again and says what was wanted; else it raises.
+2. What `splice` returns was read again and says what was wanted, in that order; else it raises.
 3. A user who edits outside the blocks keeps his edits: `unsplice` gives his text with them.
 4. Where he writes a key anew while his old line is kept as a comment, the new one counts.
 """
@@ -68,11 +67,9 @@ def splice(text: str, wanted: HostsFile, where: str) -> str:
 
     Raises: HostsFileInvalid when it is not TOML, or nothing that we can write says what is wanted.
     """
-    local = read(text, where)
-    for scheme in (_around, _instead):
-        result = scheme(text, local, wanted)
-        if _is_toml(result) and says_the_same(read(result, where), wanted):
-            return result
+    result = _with_blocks(text, read(text, where), wanted)
+    if _is_toml(result) and says_the_same(read(result, where), wanted):
+        return result
     raise HostsFileInvalid(where, None, "our entries cannot be joined with what stands there")
 
 
@@ -165,7 +162,7 @@ def _subject(path: tuple[str, ...]) -> tuple[str, ...]:
     return path[:2] if path[:1] == ("host",) else path[:1]
 
 
-def _around(text: str, local: HostsFile, wanted: HostsFile) -> str:
+def _with_blocks(text: str, local: HostsFile, wanted: HostsFile) -> str:
     pieces = list(_pieces(text))
     local_top, wanted_top = _top(local), _top(wanted)
     keeps_top = local.server == wanted.server and all(
@@ -181,12 +178,6 @@ def _around(text: str, local: HostsFile, wanted: HostsFile) -> str:
     front_at = _front(pieces)
     head = _with_block("".join(out[:front_at]), _EXPLAIN + _notice(out) + _body(missing, before))
     return _with_block(head + "".join(out[front_at:]), _body({}, after))
-
-
-def _instead(text: str, local: HostsFile, wanted: HostsFile) -> str:
-    del local
-    out = [_commented(line) for line in _lines(text)]
-    return _with_block("".join(out), _EXPLAIN + _notice(out) + _body(_top(wanted), wanted.hosts))
 
 
 def _top(file: HostsFile) -> Table:

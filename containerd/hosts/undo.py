@@ -34,7 +34,7 @@ def undo(hosts_dir: Path, entry: Entry) -> Change:
         if entry.original is None:
             disk.remove(path)
             return Change(entry.registry, path, Action.REMOVED)
-        if _restore(hosts_dir, path, entry.original):
+        if _restore(hosts_dir, path, found.meta, entry.original):
             return Change(entry.registry, path, Action.RESTORED)
     return without_marks(path, found, entry.registry, was_there=entry.original is not None)
 
@@ -66,13 +66,14 @@ def _user_bytes(content: bytes, path: Path) -> bytes:
     return unsplice(content.decode(errors="surrogateescape"), str(path)).encode(errors="surrogateescape")
 
 
-def _restore(hosts_dir: Path, path: Path, original: Original) -> bool:
+def _restore(hosts_dir: Path, path: Path, now: disk.Meta, original: Original) -> bool:
     if original.link is not None:
         disk.replace_by_link(path, original.link)
         return True
     content = state.original(hosts_dir, original)
     if content is None:
         return False
-    meta = disk.Meta(original.mode, original.uid, original.gid, original.mtime_ns)
+    # We left mode and owner as they were: what they are now is the same, or the user's wish.
+    meta = disk.Meta(now.mode, now.uid, now.gid, original.mtime_ns)
     disk.replace(path, content, meta, keep_mtime=True)
     return True

@@ -79,6 +79,8 @@ class ContainerdStore:
         self._signed = asyncio.Event()
         self._unavailable: str | None = f"containerd at {socket_path} has not answered yet"
         self._unreadable_is_noted = False
+        # As many as there are damaged files.
+        self._wrong_sizes: set[Digest] = set()
 
     async def run(self) -> None:
         """As `ContentStore.run`. Raises: SettingsError for a socket path or a content path that cannot be
@@ -114,9 +116,7 @@ class ContainerdStore:
             return ContainerdBlob(content, digest, size_bytes)
         if file.size_bytes != size_bytes:
             file.close()
-            log.warning(
-                "the file of %s has %d bytes, not %d: not served", digest, file.size_bytes, size_bytes
-            )
+            self._note_wrong_size(digest, file.size_bytes, size_bytes)
             raise ContentNotFound(f"the file of {digest} is not that blob")
         self._unreadable_is_noted = False
         return file
@@ -268,6 +268,16 @@ class ContainerdStore:
             log.warning("%s", reason)
         self._unavailable = reason
         self._feed.lost(reason)
+
+    def _note_wrong_size(self, digest: Digest, found_bytes: int, expected_bytes: int) -> None:
+        if digest not in self._wrong_sizes:
+            self._wrong_sizes.add(digest)
+            log.warning(
+                "%s is not served: its file has %d bytes and should have %d. Check the disk, and pull its image again",
+                digest,
+                found_bytes,
+                expected_bytes,
+            )
 
     def _note_unreadable(self, file: FileAbsent | FileUnreadable) -> None:
         if self._unreadable_is_noted:

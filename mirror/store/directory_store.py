@@ -5,7 +5,8 @@ what another process commits into the same folder by rename is noticed and serve
 what is kept: that is `quota`.
 
 Rules
-1. Everything that this process does to `blobs/`, and every look at it, happens under one lock.
+1. Everything that this process does to `blobs/`, and every look at it, happens under one lock. Opening a blob
+   does not, and so must not find one that is being deleted.
 2. The book and the feed change together, without an await between.
 3. A file whose name is no digest, or whose size is not that of the blob, is ignored and named once in the
    log.
@@ -24,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from mirror.errors import ContentNotFound, StoreUnavailable
+from mirror.errors import ContentNotFound, MirrorError, StoreUnavailable
 from mirror.oci.digest import Digest
 from mirror.store.base import ContentEvent
 from mirror.store.blob_watch import BlobWatch
@@ -63,6 +64,7 @@ class DirectoryStore:
         self._is_loaded = False
         self._strangers: set[str] = set()
         self._rejected: set[Digest] = set()
+        self._leaving: frozenset[Digest] = frozenset()
         self._is_overrun = False
 
     async def run(self) -> None:
@@ -95,7 +97,7 @@ class DirectoryStore:
 
     async def open(self, digest: Digest) -> FileBlob:
         """As `ContentStore.open`. The blob is most recently used from now on."""
-        if digest in self._rejected:
+        if digest in self._rejected or digest in self._leaving:
             raise ContentNotFound(f"{digest} is not in {self._layout.root}")
         try:
             blob = FileBlob.open(self._layout.blob_path(digest))
@@ -144,13 +146,20 @@ class DirectoryStore:
             self._book.release(reservation)
 
     async def pin(self, digest: Digest) -> None:
-        """The blob is never evicted, also when it comes later, also after a restart. Raises:
-        StoreUnavailable."""
-        await _on_disk(self._layout.set_pin, digest, is_pinned=True)
+        """The blob is never evicted, also when it comes later, also after a restart.
+
+        Raises: StoreFull, StoreUnavailable; it is not pinned then."""
+        was_pinned = self._book.is_pinned(digest)
         self._book.pin(digest)
+        try:
+            await _on_disk(self._layout.set_pin, digest, is_pinned=True)
+        except MirrorError:
+            if not was_pinned:
+                self._book.unpin(digest)
+            raise
 
     async def unpin(self, digest: Digest) -> None:
-        """Raises: StoreUnavailable."""
+        """Raises: StoreFull, StoreUnavailable; it is still pinned then."""
         await _on_disk(self._layout.set_pin, digest, is_pinned=False)
         self._book.unpin(digest)
 
@@ -215,7 +224,11 @@ class DirectoryStore:
         sizes_bytes = {digest: self._feed.size_bytes(digest) for digest in digests}
         for digest in digests:
             self._feed.remove(digest)
-        failed = await run_to_the_end(self._layout.delete, digests)
+        self._leaving = frozenset(digests)
+        try:
+            failed = await run_to_the_end(self._layout.delete, digests)
+        finally:
+            self._leaving = frozenset()
         for digest in failed:
             self._add(digest, sizes_bytes[digest] or 0)
         if not failed:

@@ -58,7 +58,10 @@ class IngestFile:
         OSError."""
         if path.suffix != _SUFFIX or path.is_symlink() or not path.is_file():
             return 0
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return 0  # Another process was quicker.
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,7 +7,6 @@ process that is killed is a real one, so that nothing of it can tidy up after it
 import os
 import shutil
 import sys
-import tempfile
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import pytest
 
 from containerd.hosts.cleanup import cleanup
 from containerd.hosts.configure import configure
+from tests.support.hosts_runs import memory_folder
 from tests.support.hosts_trees import Snapshot, snapshot, write_tree
 
 KILLED = 77
@@ -71,9 +71,8 @@ def _in_a_process_killed_at(step: int, action: Callable[[], object]) -> bool:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """In memory where there is such a file system: thousands of files are synced here."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as name:
-        yield Path(name)
+    with memory_folder() as folder:
+        yield folder
 
 
 def _user_directory(folder: Path) -> Path:

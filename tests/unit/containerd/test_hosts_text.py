@@ -4,7 +4,7 @@ import tomllib
 from datetime import date, datetime, time, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from containerd.hosts.errors import HostsFileInvalid
@@ -256,6 +256,56 @@ def test_odd_forms_are_understood(text: str, mirror: Mirror) -> None:
         "https://m2",
     ]
     assert unsplice(spliced, "f") == text
+
+
+# Some are only valid together, some never: what makes no valid file is left out.
+_PIECES = (
+    'server = "http://a"\n',
+    'ca = "x"\n',
+    'capabilities=["pull"]\n',
+    'header.x = "1"\n',
+    'host."http://a".ca = "q"\n',
+    'host."http://b" = {}\n',
+    'host = {"http://a"={}, "http://c"={ca="z"}}\n',
+    "[host]\n",
+    '"http://b" = {ca="1"}\n',
+    '"http://c".ca = "1"\n',
+    '[host."http://a"]\n',
+    '[host."http://b"]\n',
+    '[host."http://127.0.0.1:29020"]\n',
+    '[host."http://c".header]\n',
+    '[host."http://a".header]\n',
+    'y = "1"\n',
+    "[header]\n",
+    "[[list]]\n",
+    "[other.t]\n",
+    '[[host."http://b".l]]\n',
+    '[host."http://b".x.y]\n',
+    'k = """\n[host.q]\n"""\n',
+    'dial_timeout="1s"\n',
+    "# c\n",
+    "\n",
+)
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=9).map("".join), st.sampled_from([MIRROR, OFF]))
+def test_any_valid_file_can_be_spliced(text: str, mirror: Mirror) -> None:
+    try:
+        read(text, "f")
+    except HostsFileInvalid:
+        reject()
+    spliced = _spliced(text, mirror)
+    assert read(spliced, "f").hosts[0] == mirror.host()
+    assert unsplice(spliced, "f") == text
+
+
+def test_an_entry_of_ours_that_the_user_wrote_himself_comes_first_and_once() -> None:
+    text = '[host."https://m"]\n' + render(HostsFile(None, {}, (MIRROR.host(),)))
+    for mirror in (MIRROR, OFF):
+        assert [host.url for host in read(_spliced(text, mirror), "f").hosts][:2] == [
+            "http://127.0.0.1:29020",
+            "https://m",
+        ]
 
 
 def test_without_tags_of_ours_the_top_of_the_file_stands_untouched() -> None:

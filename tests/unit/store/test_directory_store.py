@@ -238,6 +238,17 @@ async def test_pins_stay_also_after_a_restart_and_before_the_blob_comes(tmp_path
         assert store.size_bytes(early) is None
 
 
+async def test_a_pin_that_cannot_be_written_down_is_no_pin(tmp_path: Path) -> None:
+    async with store_in(tmp_path, quota_bytes=4) as store:
+        digest = await put(store, b"1234")
+        (tmp_path / "pins").rmdir()
+        (tmp_path / "pins").touch()
+        with pytest.raises(StoreUnavailable):
+            await store.pin(digest)
+        await put(store, b"5678")
+        assert store.size_bytes(digest) is None
+
+
 async def test_a_blob_over_the_quota_is_refused_and_evicts_nothing(tmp_path: Path) -> None:
     async with store_in(tmp_path, quota_bytes=10) as store:
         digest = await put(store, b"1234567890")
@@ -261,6 +272,7 @@ async def test_concurrent_ingests_never_exceed_the_quota(tmp_path: Path, seed: i
     rng = random.Random(seed)
     quota_bytes = 5000
     most_bytes = refused = 0
+    seen: list[Digest] = []
 
     async def look() -> None:
         nonlocal most_bytes
@@ -268,6 +280,10 @@ async def test_concurrent_ingests_never_exceed_the_quota(tmp_path: Path, seed: i
             # Blobs first: a file that is renamed meanwhile is missed, never counted twice.
             most_bytes = max(most_bytes, on_disk(tmp_path / "blobs/sha256") + on_disk(tmp_path / "ingest"))
             assert store.used_bytes + store.reserved_bytes <= quota_bytes
+            # Opening goes on without the lock: what is on its way out must not be found again.
+            for digest in seen:
+                with suppress(ContentNotFound):
+                    (await store.open(digest)).close()
             await asyncio.sleep(0)
 
     async def write(data: bytes) -> None:
@@ -278,6 +294,7 @@ async def test_concurrent_ingests_never_exceed_the_quota(tmp_path: Path, seed: i
                     await writer.write(data[start : start + 300])
                 if rng.random() < 0.8:
                     await writer.commit()
+                    seen.append(Digest.of(data))
         except StoreFull:
             refused += 1
 
