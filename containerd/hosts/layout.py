@@ -77,9 +77,17 @@ def mirror_first(user: HostsFile, mirror: Mirror) -> HostsFile:
 
 def with_fallback(registry: Registry, user: HostsFile, mirror: Mirror) -> HostsFile:
     """Rule 2. For one registry only: `_default` cannot name the origin, so it cannot have a fallback host."""
-    fallback: Table = {"capabilities": ["pull", "resolve"], "override_path": True}
+    fallback: Table = {"capabilities": _fallback_capabilities(mirror), "override_path": True}
     hosts = _with_origin(_others(user.hosts, mirror), _origin(registry, user, mirror))
     return HostsFile(mirror.registry_url + FALLBACK_PATH, fallback, (mirror.host(), *hosts))
+
+
+def _fallback_capabilities(mirror: Mirror) -> list[Value]:
+    """Before 2.1 a dead daemon behind an origin that answers 404 hides the origin's words: containerd 1.6 and 1.7 do
+    not count a 404 as an error, so our refused connection is the first one (measured). There, and where the version
+    is not known, tags are the origin's alone."""
+    knows_first_error = mirror.containerd_version is not None and mirror.containerd_version >= (2, 1)
+    return ["pull", "resolve"] if knows_first_error else ["pull"]
 
 
 def _others(hosts: Sequence[Host], mirror: Mirror) -> list[Host]:

@@ -23,6 +23,7 @@ from containerd.hosts.errors import (
 from tests.support.containerd_hosts import hosts_asked
 from tests.support.hosts_runs import (
     MIRROR,
+    NAMED,
     memory_folder,
     run_add,
     run_configure,
@@ -64,6 +65,15 @@ class TestBadInput:
         with pytest.raises(HostsFileInvalid) as caught:
             run_configure(certs)
         assert caught.value.line == text.count("\n")
+
+    def test_a_file_that_is_to_be_undone_and_cannot_be(self, certs: Path) -> None:
+        run_configure(certs)
+        file = certs / "_default/hosts.toml"
+        file.write_text(file.read_text().replace("# <<< peili\n", ""))
+        before = snapshot(certs)
+        with pytest.raises(HostsFileInvalid, match="without its partner"):
+            run_configure(certs, registries=[*NAMED, "quay.io"], default=False)
+        assert snapshot(certs) == before
 
     def test_a_bad_file_and_no_hosts_directory_yet(self, folder: Path) -> None:
         write(folder / "b/docker.io/hosts.toml", "x")

@@ -97,6 +97,20 @@ def test_the_default_file_works_on_for_a_registry_that_got_a_directory(certs: Pa
     assert [it.host for it in hosts_asked([certs], "ghcr.io", (2, 1))][1:-1] == ["new", "ghcr.io"]
 
 
+@pytest.mark.parametrize("file", ["hosts.toml", "README"])
+def test_a_directory_of_ours_becomes_his_when_he_puts_something_in_it(certs: Path, file: str) -> None:
+    """And then his `_default` counts there no more, as it would not for containerd."""
+    write(certs / "_default/hosts.toml", '[host."https://d"]\n')
+    run_configure(certs)
+    with (certs / "ghcr.io/hosts.toml").open("a") as ours:
+        ours.write("# a comment makes it no file of his\n")
+    run_configure(certs)
+    assert [it.host for it in hosts_asked([certs], "ghcr.io", (2, 1))][1:-1] == ["d", "ghcr.io"]
+    (certs / "ghcr.io" / file).write_text("# a file does\n")
+    run_configure(certs)
+    assert [it.host for it in hosts_asked([certs], "ghcr.io", (2, 1))][1:-1] == ["ghcr.io"]
+
+
 def test_certificate_files_work_on(certs: Path) -> None:
     for name in ("ca.crt", "x.cert", "x.key"):
         write(certs / "reg.test:5000" / name, "PEM")

@@ -7,7 +7,7 @@ from containerd.hosts.hosts_file import Host, HostsFile
 from containerd.hosts.layout import Mirror, mirror_first, with_fallback
 from containerd.hosts.names import Registry, default_origin
 from containerd.hosts.search import DEFAULT_LIST, search_path
-from containerd.hosts.toml_text import Table
+from containerd.hosts.toml_text import Table, Value
 
 URL = "http://127.0.0.1:29020"
 UPSTREAM = Mirror(URL, "upstream", (2, 1))
@@ -115,6 +115,25 @@ def test_without_anything_of_the_user() -> None:
         {"capabilities": ["pull", "resolve"], "override_path": True},
         (OURS, Host("https://registry-1.docker.io", {"capabilities": ALL})),
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "capabilities"),
+    [
+        (None, ["pull"]),
+        ((1, 6), ["pull"]),
+        ((1, 7), ["pull"]),
+        ((2, 0), ["pull"]),
+        ((2, 1), ["pull", "resolve"]),
+        ((2, 3), ["pull", "resolve"]),
+    ],
+)
+def test_tags_are_asked_of_the_fallback_host_from_2_1_on(
+    version: tuple[int, int] | None, capabilities: list[Value]
+) -> None:
+    """Before, a dead daemon there would hide the origin's "not found" (measured)."""
+    file = _layout("docker.io", HostsFile(), Mirror(URL, "upstream", version))
+    assert file.options["capabilities"] == capabilities
 
 
 def test_tags_from_peers() -> None:

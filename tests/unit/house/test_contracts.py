@@ -118,7 +118,10 @@ def test_a_pure_module_imports_only_what_cannot_act(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_a_pure_module_imports_of_ours_is_pure(path: Path) -> None:
-    allowed = {".".join(pure.relative_to(ROOT).with_suffix("").parts) for pure in PURE} | {"mirror.errors", "mirror.version"}
+    allowed = {".".join(pure.relative_to(ROOT).with_suffix("").parts) for pure in PURE} | {
+        "mirror.errors",
+        "mirror.version",
+    }
     ours = {
         name
         for name, checking in imports(ast.parse(path.read_text()))

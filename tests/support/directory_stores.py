@@ -1,0 +1,36 @@
+"""A directory store of a test: run it, fill it, look at its files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from mirror.oci.digest import Digest
+from mirror.store.directory_store import DirectoryStore
+from tests.support.store_beds import running
+
+
+@asynccontextmanager
+async def store_in(root: Path, quota_bytes: int | None = None) -> AsyncIterator[DirectoryStore]:
+    store = DirectoryStore(root, quota_bytes=quota_bytes)
+    async with running(store):
+        yield store
+
+
+async def put(store: DirectoryStore, data: bytes) -> Digest:
+    digest = Digest.of(data)
+    async with store.ingest(digest, len(data)) as writer:
+        await writer.write(data)
+        await writer.commit()
+    return digest
+
+
+def files(root: Path) -> dict[str, int]:
+    """Every file below blobs/ and ingest/, and its size."""
+    found = [path for name in ("blobs", "ingest") for path in (root / name).rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): path.stat().st_size for path in found}
+
+
+def name_of(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.encoded}"
