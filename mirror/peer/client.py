@@ -23,6 +23,7 @@ from mirror.peer import wire
 from mirror.peer.errors import (
     PeerAbsent,
     PeerBroke,
+    PeerError,
     PeerIncompatible,
     PeerNonsense,
     PeerRefused,
@@ -63,13 +64,22 @@ class PeerBody:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes in order. Raises: PeerStalled, PeerBroke. A reader that pauses is no stall."""
+        content = self._response.content
         try:
-            async for chunk in self._response.content.iter_any():
+            async for chunk in content.iter_any():
                 yield chunk
+            return
         except aiohttp.SocketTimeoutError as exc:
-            raise PeerStalled(self._peer, f"sent no byte for {STALL_TIMEOUT_S:g} s") from exc
+            error: PeerError = PeerStalled(self._peer, f"sent no byte for {STALL_TIMEOUT_S:g} s")
+            error.__cause__ = exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise PeerBroke(self._peer, f"ended the body early: {_reason(exc)}") from exc
+            error = PeerBroke(self._peer, f"ended the body early: {_reason(exc)}")
+            error.__cause__ = exc
+        # aiohttp raises before it gives what had arrived by then; without this it would be fetched twice.
+        arrived = content._read_nowait(-1)
+        if arrived:
+            yield arrived
+        raise error
 
 
 class PeerClient:

@@ -184,13 +184,16 @@ async def test_digests_go_mirror_origin_fallback_and_tags_straight_to_the_origin
     assert trace.ns == [NAMED] * 3
 
 
-async def test_a_tag_that_the_origin_refuses_comes_to_the_fallback_host(bed: Bed) -> None:
+async def test_a_tag_that_the_origin_refuses_comes_to_the_fallback_host_from_2_1_on(bed: Bed) -> None:
     bed.write(f"{NAMED}/hosts.toml", f'server = "{bed.origin.url}"\n')
     bed.configure(NAMED)
     bed.origin.answer = lambda _: Status(503)
-    trace = (await bed.pull(NAMED)).works()
-    assert [line for line in trace.tag if not line.startswith("origin")] == ["fallback HEAD"]
-    assert "mirror HEAD" not in trace.tag
+    trace = await bed.pull(NAMED)
+    # Before 2.1 it is not offered for tags: there, once dead, it would hide the origin's "not found".
+    works = bed.version >= (2, 1)
+    assert isinstance(trace.outcome, Pulled if works else PullFailed)
+    others = [line for line in trace.tag if not line.startswith("origin")]
+    assert others == (["fallback HEAD"] if works else [])
 
 
 @pytest.mark.parametrize(
@@ -308,7 +311,7 @@ async def test_the_users_authority_and_client_certificate(bed: Bed) -> None:
         address = origin.authority
         bed.write(f"{NAMED}/hosts.toml", f'server = "https://{address}"\n')
         bed.configure(NAMED)
-        assert (await bed.pull(NAMED)).layer == ["mirror", "fallback"], "the certificates prove nothing"
+        assert "origin" not in (await bed.pull(NAMED)).layer, "the certificates prove nothing"
         bed.write(
             f"{NAMED}/hosts.toml",
             f'server = "https://{address}"\nca = "tls/ca.pem"\nclient = [["tls/c.pem", "tls/c.key"]]\n',
@@ -340,10 +343,12 @@ async def test_certificate_files_without_a_hosts_toml(bed: Bed) -> None:
         # 1.6 speaks only http to loopback: no certificate file makes it do else, before us and after.
         works = bed.version != (1, 6)
         assert isinstance(before.outcome, Pulled if works else PullFailed)
-        bed.configure(address)
-        assert (await bed.pull(address)).works().layer == ["mirror", "origin" if works else "fallback"]
-        bed.configure(address, tags="off")
-        assert isinstance((await bed.pull(address)).outcome, Pulled if works else PullFailed)
+        both: tuple[Tags, ...] = ("upstream", "off")
+        for tags in both:
+            bed.configure(address, tags=tags)
+            after = await bed.pull(address)
+            assert isinstance(after.outcome, Pulled if works else PullFailed)
+            assert after.layer == (["mirror", "origin"] if works else [])
 
 
 async def test_cleanup_and_all_is_as_it_was(bed: Bed) -> None:

@@ -75,7 +75,8 @@ async def test_what_was_written_before_the_end_still_leaves() -> None:
             received = bytearray()
             while chunk := await loop.sock_recv(sock, 65536):
                 received += chunk
-    assert received.partition(b"\r\n\r\n")[2] == large[:12_000_000]
+    body = received.partition(b"\r\n\r\n")[2]
+    assert (len(body), large.startswith(body)) == (12_000_000, True)
 
 
 async def test_a_local_file_that_shrank_ends_by_fin() -> None:

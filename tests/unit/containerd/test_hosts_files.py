@@ -97,6 +97,13 @@ def test_the_default_file_works_on_for_a_registry_that_got_a_directory(certs: Pa
     assert [it.host for it in hosts_asked([certs], "ghcr.io", (2, 1))][1:-1] == ["new", "ghcr.io"]
 
 
+def test_the_page_about_it_shows_what_is_written(certs: Path) -> None:
+    run_configure(certs)
+    page = Path(__file__).parents[3] / "docs/hosts-toml.md"
+    shown = page.read_text().split("```toml\n")[1].split("```")[0]
+    assert (certs / "ghcr.io/hosts.toml").read_text() == shown
+
+
 @pytest.mark.parametrize("file", ["hosts.toml", "README"])
 def test_a_directory_of_ours_becomes_his_when_he_puts_something_in_it(certs: Path, file: str) -> None:
     """And then his `_default` counts there no more, as it would not for containerd."""
