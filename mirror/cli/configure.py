@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from containerd.hosts.configure import configure as write_hosts
+from containerd.hosts.configure import registries_with_directory
 from mirror.cli.options import command, print_warnings
 from mirror.settings import load, machine, resolve
 from mirror.settings.load import Flags
@@ -47,12 +49,17 @@ def run(flags: Flags) -> int:
         settings.hosts_dir,
         registry_url=settings.registry_url,
         tags=_TAGS[settings.tags],
-        registries=tuple(dict.fromkeys((*WELL_KNOWN_REGISTRIES, *settings.mirrors))),
+        registries=_registries(settings.hosts_dir, settings.mirrors),
         config_path=settings.containerd_config_path,
         containerd_version=_containerd_version(settings.containerd_sock),
     )
     print_report(report)
     return 0
+
+
+def _registries(hosts_dir: Path, named: Sequence[str]) -> tuple[str, ...]:
+    """A registry with a directory of the user's is not served by `_default`: it gets an entry of its own."""
+    return tuple(dict.fromkeys((*WELL_KNOWN_REGISTRIES, *registries_with_directory(hosts_dir), *named)))
 
 
 def print_report(report: Report) -> None:

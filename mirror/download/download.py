@@ -103,6 +103,9 @@ class Download:
                     async with self._changed:
                         self._sources.found(provider)
                         self._changed.notify_all()
+        except Exception:
+            # A task boundary: a defect in one lookup ends this lookup, not the daemon.
+            log.exception("the search for %s failed", self.digest)
         finally:
             self._searching = False
             async with self._changed:

@@ -93,7 +93,9 @@ async def send_blob(
             await _send_file(request, response, descriptor, span, count_bytes)
         return response
     finally:
-        blob.close()
+        # Not at once: a cancelled loop.sendfile may still set the position of this descriptor's number in the
+        # present round of the loop, which could by then be another file's.
+        asyncio.get_running_loop().call_soon(blob.close)
 
 
 async def _send_file(

@@ -257,6 +257,18 @@ def test_configure_passes_its_tags_on(
     assert ("resolve" in mirror) is (tags == "peers")
 
 
+def test_configure_mirrors_the_registries_that_the_user_has_a_directory_for(
+    hosts_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """containerd does not look at `_default` for them."""
+    folder = hosts_dir / "harbor.example:8443"
+    folder.mkdir()
+    (folder / "hosts.toml").write_text('server = "https://harbor.example:8443"\n')
+    flags = ["--hosts-dir", str(hosts_dir), "--containerd-sock", str(tmp_path / "absent")]
+    assert outcome(capsys, "configure", *flags)[0] == 0
+    assert "http://127.0.0.1:29020" in (folder / "hosts.toml").read_text()
+
+
 def test_configure_passes_the_config_path_on(
     hosts_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,139 @@
+"""The daemon as a process: what happens to open answers, to newcomers and to itself when it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.mirror_host import ask
+
+pytestmark = pytest.mark.slow
+
+BLOB = random.Random(9).randbytes(24_000_000)
+DIGEST = hashlib.sha256(BLOB).hexdigest()
+DEADLINE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    process: asyncio.subprocess.Process
+    registry_port: int
+    admin_port: int
+
+    @property
+    def blob_request(self) -> bytes:
+        return f"GET /v2/a/blobs/sha256:{DIGEST}?ns=reg.example HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+def command(folder: Path, ports: list[int]) -> list[str]:
+    registry, peer, admin = ports
+    return [
+        *(sys.executable, "-m", "mirror", "serve", "--store=directory", f"--store-dir={folder / 'store'}"),
+        *(f"--data-dir={folder / 'data'}", f"--registry-addr=127.0.0.1:{registry}"),
+        *(f"--peer-addr=127.0.0.1:{peer}", f"--admin-addr=127.0.0.1:{admin}", "--log-format=text"),
+    ]
+
+
+@contextlib.asynccontextmanager
+async def daemon(folder: Path) -> AsyncIterator[Running]:
+    blobs = folder / "store" / "blobs" / "sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+    (folder / "store" / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (blobs / DIGEST).write_bytes(BLOB)
+    ports = free_ports(3)
+    process = await asyncio.create_subprocess_exec(*command(folder, ports), stderr=asyncio.subprocess.DEVNULL)
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not await is_ready(ports[2]):
+                assert process.returncode is None
+                await asyncio.sleep(0.05)
+        yield Running(process, ports[0], ports[2])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def is_ready(admin_port: int) -> bool:
+    try:
+        return (await ask(f"http://127.0.0.1:{admin_port}/readyz")).status == 200
+    except OSError:
+        return False
+
+
+async def slow_reader(port: int, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client whose answer is under way and cannot be finished before it reads on."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    sock.connect(("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=65536)
+    writer.write(request)
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_an_open_answer_is_finished_and_newcomers_are_refused(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async with daemon(tmp_path) as running:
+        reader, writer = await slow_reader(running.registry_port, running.blob_request)
+        running.process.send_signal(number)
+        async with asyncio.timeout(DEADLINE_S):
+            while True:  # a refused port costs containerd nothing: it goes on to the next host
+                try:
+                    _, other = await asyncio.open_connection("127.0.0.1", running.registry_port)
+                except ConnectionRefusedError:
+                    break
+                other.close()
+                await asyncio.sleep(0.02)
+            ready = await ask(f"http://127.0.0.1:{running.admin_port}/readyz")
+            assert (ready.status, ready.body) == (503, b"stopping\n")
+            assert await reader.readexactly(len(BLOB)) == BLOB
+            writer.close()
+            assert await running.process.wait() == 0
+
+
+async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as running:
+        _, writer = await slow_reader(running.registry_port, running.blob_request)
+        running.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(DEADLINE_S):
+            while await is_ready(running.admin_port):
+                await asyncio.sleep(0.02)
+        running.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(2):
+            assert await running.process.wait() == 1
+        writer.close()
+
+
+async def test_a_second_daemon_on_the_host_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as running:
+        taken = command(tmp_path / "other", [running.registry_port, *free_ports(2)])
+        shared = [*command(tmp_path, free_ports(3))]
+        for arguments, words in ((taken, "--registry-addr"), (shared, "in use by another daemon")):
+            second = await asyncio.create_subprocess_exec(*arguments, stderr=asyncio.subprocess.PIPE)
+            async with asyncio.timeout(DEADLINE_S):
+                _, errors = await second.communicate()
+            assert second.returncode == 1
+            last = errors.decode().splitlines()[-1]
+            assert last.startswith("peili: ") and words in last, errors.decode()
+        assert await is_ready(running.admin_port)
