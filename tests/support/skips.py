@@ -39,12 +39,10 @@ def tool_bin(name: str) -> Path:
     return require(tool(name)) / "bin"
 
 
-def root_or_missing() -> Missing | None:
+def root_or_missing(what: str = "a real containerd") -> Missing | None:
     if os.geteuid() == 0:
         return None
-    return Missing(
-        NO_ROOT, "a real containerd needs root.", "run the tests as root, in a machine you may break."
-    )
+    return Missing(NO_ROOT, f"{what} needs root.", "run the tests as root, in a machine you may break.")
 
 
 def netns_or_missing() -> Missing | None:

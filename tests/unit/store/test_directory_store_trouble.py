@@ -139,6 +139,7 @@ async def test_a_blob_whose_file_changed_its_size_is_withdrawn_and_can_be_writte
         follower = Follower(store)
         await follower.take()
         digest = await put(store, b"0123456789")
+        blob_path(tmp_path, digest).chmod(0o644)
         os.truncate(blob_path(tmp_path, digest), 5)
         for _ in range(2):
             with pytest.raises(ContentNotFound):
@@ -192,7 +193,7 @@ async def test_a_blob_that_cannot_be_deleted_stays_known(tmp_path: Path) -> None
 
 
 async def test_a_full_disk_is_told_as_such_and_leaves_nothing(tmp_path: Path) -> None:
-    require(root_or_missing())
+    require(root_or_missing("mounting a small disk"))
     with small_disk(tmp_path):
         async with store_in(tmp_path) as store:
             with pytest.raises(StoreFull, match="disk is full"):
