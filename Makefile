@@ -46,7 +46,7 @@ bench-serve: venv-dev tools ## idle memory, a manifest hit and a 1 GiB blob, nex
 	@$(PY) -m tests.bench.serve $(ARGS)
 
 tools: venv-dev ## fetches the real daemons that tests run into .tools/
-	-@$(PY) -m tests.support.debs || echo "the suites that need these will be named as skipped"
+	-@$(PY) -m tests.support.debs >&2 || echo "the suites that need these will be named as skipped" >&2
 
 clean: ## removes .venv and .tools
 	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
