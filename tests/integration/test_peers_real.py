@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Sequence
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.bed_hosts import BedHost
+from containerd.client import Client
+from tests.support.bed_hosts import PEER_PORT, BedHost
 from tests.support.bed_registry import RealRegistry
 from tests.support.cri_pull import Pulled, PullFailed, cri_pull
+from tests.support.faulty_peer import Fault, faulty_peer
 from tests.support.netns import HostLink, Network
 from tests.support.oci_image import Image, build_image, build_index
 from tests.support.skips import netns_or_missing, require, tool_bin
@@ -54,6 +57,7 @@ async def bed(
     use_local_image_pull: bool = False,
     extra_config: str = "",
     wire_versions: Sequence[int | None] = (),
+    strangers: Callable[[Network], Sequence[str]] = lambda network: (),
 ) -> AsyncIterator[Bed]:
     missing = netns_or_missing()
     if missing is not None:
@@ -72,12 +76,12 @@ async def bed(
         await stack.enter_async_context(registry)
 
         def make(number: int, link: HostLink) -> BedHost:
-            others = [other.address for other in links if other is not link]
+            others = [f"{other.address}:{PEER_PORT}" for other in links if other is not link]
             host = BedHost(
                 link,
                 home / f"h{number}",
                 tool_bin(f"containerd-{version}"),
-                others,
+                [*others, *strangers(network)],
                 use_local_image_pull=use_local_image_pull,
                 extra_config=extra_config,
                 wire_version=wire_versions[number] if wire_versions else None,
@@ -92,6 +96,12 @@ async def bed(
         for host in hosts:
             host.configure(registry.name)
         yield Bed(network, registry, hosts)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("", 0))
+        return int(sock.getsockname()[1])
 
 
 async def pulled(host: BedHost, image: str) -> Pulled:
@@ -176,6 +186,31 @@ async def test_a_peer_killed_mid_blob_costs_nothing_but_itself(short_folder: Pat
 
 
 @pytest.mark.parametrize("version", ["1.6", "1.7", "2.1"])
+async def test_a_peer_that_lies_spoils_one_pull_at_most_and_no_later_one(
+    short_folder: Path, version: str
+) -> None:
+    """Without `Content.Abort` the wrong ingest stays, and containerd refuses every later pull of the image."""
+    image = build_image(next(_SEEDS), [3_000_000])
+    layer = image.layers[0].content
+    async with contextlib.AsyncExitStack() as stack:
+        port = free_port()
+        it = await stack.enter_async_context(
+            bed(short_folder, version, 1, strangers=lambda network: [f"{network.address}:{port}"])
+        )
+        lying = faulty_peer(layer, Fault.WRONG_BYTE, 1000, address=it.network.address, port=port)
+        liar = await stack.enter_async_context(lying)
+        (host,) = it.hosts
+        by_tag, _ = await it.push(image)
+        first = await cri_pull(host.containerd, by_tag)
+        assert liar.gets, "the liar was not asked"
+        if isinstance(first, PullFailed):
+            await pulled(host, by_tag)
+        async with Client(host.containerd.socket) as client:
+            held = [chunk async for chunk in client.content("k8s.io").read(image.layers[0].digest)]
+        assert b"".join(held) == layer
+
+
+@pytest.mark.parametrize("version", ["1.6", "1.7", "2.1"])
 async def test_with_the_daemon_killed_pulls_are_as_without_it(short_folder: Path, version: str) -> None:
     one, two = (build_image(next(_SEEDS), [900_000]) for _ in range(2))
     async with bed(short_folder, version, 1) as it:
@@ -239,8 +274,6 @@ async def test_a_deleted_image_is_no_longer_served(short_folder: Path) -> None:
         by_tag, by_digest = await it.push(image)
         await pulled(first, by_tag)
         await first.wait(lambda: first.counted("announced_digests") == 3)
-        from containerd.client import Client
-
         async with Client(first.containerd.socket) as client:
             await client.cri.remove_image(by_tag)
         await first.wait(lambda: first.counted("announced_digests") == 0)

@@ -28,7 +28,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 class BedHost:
-    """`peers` are addresses of other hosts. `wire_version`: a daemon of another release."""
+    """`peers` are other daemons, as address:port. `wire_version`: a daemon of another release."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class BedHost:
                 f"--admin-addr=127.0.0.1:{ADMIN_PORT}",
                 f"--cluster-secret-file={secret}",
                 "--log-level=debug",
-                *(f"--bootstrap=static:{peer}:{PEER_PORT}" for peer in peers),
+                *(f"--bootstrap=static:{peer}" for peer in peers),
             ],
             folder / "daemon.log",
             netns=link.netns,

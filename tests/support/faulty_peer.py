@@ -53,7 +53,9 @@ class FaultyPeer:
 
 
 @contextlib.asynccontextmanager
-async def faulty_peer(data: bytes, fault: Fault, at: int = 0) -> AsyncIterator[FaultyPeer]:
+async def faulty_peer(
+    data: bytes, fault: Fault, at: int = 0, *, address: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[FaultyPeer]:
     made = FaultyPeer(data, fault, at)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -69,8 +71,8 @@ async def faulty_peer(data: bytes, fault: Fault, at: int = 0) -> AsyncIterator[F
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    made.peer = Peer("127.0.0.1", server.sockets[0].getsockname()[1])
+    server = await asyncio.start_server(connected, address, port)
+    made.peer = Peer(address, server.sockets[0].getsockname()[1])
     try:
         yield made
     finally:
