@@ -24,26 +24,12 @@ from tests.support.containerd_hosts import hosts_asked
 from tests.support.hosts_runs import (
     MIRROR,
     NAMED,
-    memory_folder,
     run_add,
     run_configure,
     write,
 )
 from tests.support.hosts_trees import snapshot
 from tests.support.skips import require, root_or_missing
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with memory_folder() as folder:
-        yield folder
-
-
-@pytest.fixture
-def certs(folder: Path) -> Path:
-    directory = folder / "etc/containerd/certs.d"
-    directory.mkdir(parents=True)
-    return directory
 
 
 class TestBadInput:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,25 +21,11 @@ from tests.support.hosts_runs import (
     NAMED,
     URL,
     actions,
-    memory_folder,
     run_add,
     run_configure,
     write,
 )
 from tests.support.hosts_trees import snapshot
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with memory_folder() as folder:
-        yield folder
-
-
-@pytest.fixture
-def certs(folder: Path) -> Path:
-    directory = folder / "etc/containerd/certs.d"
-    directory.mkdir(parents=True)
-    return directory
 
 
 def test_a_second_run_touches_nothing(certs: Path) -> None:

@@ -1,7 +1,6 @@
 """config_path is a list: split by 1.x and by local pulls, one literal path in transfer-service mode."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,24 +11,10 @@ from tests.support.containerd_hosts import hosts_asked
 from tests.support.hosts_runs import (
     MIRROR,
     NAMED,
-    memory_folder,
     run_configure,
     write,
 )
 from tests.support.hosts_trees import snapshot
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with memory_folder() as folder:
-        yield folder
-
-
-@pytest.fixture
-def certs(folder: Path) -> Path:
-    directory = folder / "etc/containerd/certs.d"
-    directory.mkdir(parents=True)
-    return directory
 
 
 class TestList:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,25 +15,11 @@ from containerd.hosts.report import Action
 from tests.support.containerd_hosts import hosts_asked
 from tests.support.hosts_runs import (
     actions,
-    memory_folder,
     run_configure,
     write,
 )
 from tests.support.hosts_trees import snapshot
 from tests.support.skips import require, root_or_missing
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with memory_folder() as folder:
-        yield folder
-
-
-@pytest.fixture
-def certs(folder: Path) -> Path:
-    directory = folder / "etc/containerd/certs.d"
-    directory.mkdir(parents=True)
-    return directory
 
 
 def test_cleanup_of_what_never_was(folder: Path) -> None:
