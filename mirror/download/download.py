@@ -27,7 +27,7 @@ from mirror.errors import StoreUnavailable
 from mirror.oci.byterange import ByteRange, ByteSpan
 from mirror.oci.digest import Digest
 from mirror.peer.client import PeerClient
-from mirror.peer.errors import PeerAbsent, PeerDisagrees, PeerError, PeerNonsense
+from mirror.peer.errors import PeerAbsent, PeerBroke, PeerDisagrees, PeerError, PeerNonsense
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +62,14 @@ class Reading:
 
 
 class Download:
-    """One per digest; made and kept by `Downloads`. `size_bytes` is known beforehand where a manifest named it."""
+    """One per digest; made and kept by `Downloads`."""
 
-    def __init__(
-        self, digest: Digest, size_bytes: int | None, sources: Sources, ports: DownloadPorts
-    ) -> None:
+    def __init__(self, digest: Digest, sources: Sources, ports: DownloadPorts) -> None:
         self.digest = digest
         self.reader_count = 0
         self.idle_since = ports.clock()
-        self._size_bytes = size_bytes
-        self._size_is_vouched = size_bytes is not None
+        self._size_bytes: int | None = None
+        self._size_is_vouched = False
         self._sources = sources
         self._ports = ports
         self._searched_at: float | None = None
@@ -146,6 +144,11 @@ class Download:
             self._sources.served(peer)
         finally:
             self._sources.closed(peer)
+
+    def vouch(self, size_bytes: int) -> None:
+        """A verified manifest names the size."""
+        self._size_bytes = size_bytes
+        self._size_is_vouched = True
 
     # --- what readers ask
 
@@ -235,6 +238,8 @@ class Download:
                         if verifier and not await verifier.take(chunk, last=offset == span.stop):
                             raise await self._mismatch(contributors)
                         yield chunk
+                    if offset < span.stop:
+                        raise PeerBroke(str(peer), f"ended the body {span.stop - offset} bytes early")
             except PeerError as exc:
                 last_error = exc
 

@@ -60,9 +60,11 @@ class Downloads:
         self._forget_idle()
         download = self._downloads.get(digest)
         if download is None:
-            sources = Sources(self._bans, self._rng)
-            download = Download(digest, self._sizes_bytes.get(digest), sources, self._ports)
+            download = Download(digest, Sources(self._bans, self._rng), self._ports)
             self._downloads[digest] = download
+        size_bytes = self._sizes_bytes.get(digest)
+        if size_bytes is not None:
+            download.vouch(size_bytes)
         if self._tasks is not None and download.search_due():
             download.search_begins()
             self._tasks.create_task(download.search(), name=f"search {digest}")
