@@ -146,7 +146,7 @@ class Download:
             self._sources.closed(peer)
 
     def vouch(self, size_bytes: int) -> None:
-        """A verified manifest names the size."""
+        """A manifest names the size: better than a peer's word, and replaced by the next manifest's."""
         self._size_bytes = size_bytes
         self._size_is_vouched = True
 
@@ -247,12 +247,13 @@ class Download:
         return await self.size_bytes() if self._size_bytes is None else self._size_bytes
 
     def _agree(self, peer: Peer, size_bytes: int) -> None:
-        """All sources must tell one size. Raises: PeerNonsense, PeerDisagrees."""
+        """All sources must tell one size. No ban for another one: whoever can have a manifest fetched can name
+        wrong sizes in it, and would have honest peers banned. Raises: PeerDisagrees."""
         if self._size_bytes is None:
             self._size_bytes = size_bytes
         elif self._size_bytes != size_bytes:
-            error = PeerNonsense if self._size_is_vouched else PeerDisagrees
-            raise error(str(peer), f"says {size_bytes} bytes of {self.digest}, not {self._size_bytes}")
+            told = f"says {size_bytes} bytes of {self.digest}, not {self._size_bytes}"
+            raise PeerDisagrees(str(peer), told)
 
     def _doubt_size(self) -> None:
         """Whoever sent wrong bytes may have told a wrong size as well."""

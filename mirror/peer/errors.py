@@ -38,7 +38,7 @@ class PeerIncompatible(PeerError):
 
 
 class PeerDisagrees(PeerError):
-    """It tells another size than a peer before it. One of the two is wrong; which, only the digest will tell."""
+    """It tells another size than a manifest or a peer before it. Who is wrong, only the digest will tell."""
 
 
 class PeerNonsense(PeerError):

@@ -175,6 +175,21 @@ async def test_a_peer_that_lies_about_its_length_is_found_by_the_manifest() -> N
                     assert (answer.status, answer.whole, answer.body == BLOB) == (200, True, True)
 
 
+async def test_a_manifest_with_a_wrong_size_gets_no_honest_peer_banned() -> None:
+    """Anybody who can have a manifest fetched can write one."""
+    config = {
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "digest": str(Digest.of(SMALL)),
+        "size": 1,
+    }
+    layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": str(Digest.of(BLOB)), "size": 1}
+    crafted = json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode()
+    async with mirror_host(crafted, BLOB, SMALL, b"other") as good, mirror_host(peers=[good.peer]) as host:
+        assert (await ask(url(host, crafted, "manifests"))).status == 200
+        assert (await ask(url(host))).status == 404
+        assert (await ask(url(host, b"other"))).body == b"other"
+
+
 @pytest.mark.parametrize("at", [2 * 1024 * 1024, 4096])
 async def test_a_length_that_nobody_vouches_for_never_completes_a_wrong_body(at: int) -> None:
     async with faulty_peer(BLOB, Fault.SHORT_LENGTH, at) as lying, mirror_host(peers=[lying.peer]) as host:
