@@ -256,7 +256,8 @@ TAGS = Setting(
     name="tags",
     shape="upstream|peers|off",
     parse=values.choice(Tags),
-    help="Who answers for tags: the registry, with this daemon behind it; peers first; or never this daemon.",
+    help="Whom containerd asks for a tag: the registry, with this daemon behind it; this daemon first; or never "
+    "this daemon. This version of the daemon has an answer for no tag: the registry's holds.",
     default="upstream",
     example="off",
     commands=_CONFIGURE,
