@@ -175,6 +175,29 @@ async def test_a_peer_that_lies_about_its_length_is_found_by_the_manifest() -> N
                     assert (answer.status, answer.whole, answer.body == BLOB) == (200, True, True)
 
 
+async def test_a_manifest_corrects_a_size_that_a_peer_told_before() -> None:
+    config = {
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "digest": str(Digest.of(SMALL)),
+        "size": 3000,
+    }
+    layer = {
+        "mediaType": "application/vnd.oci.image.layer.v1.tar",
+        "digest": str(Digest.of(BLOB)),
+        "size": len(BLOB),
+    }
+    manifest = json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode()
+    cluster = MemoryCluster()
+    async with faulty_peer(BLOB, Fault.SHORT_LENGTH, 2_000_000) as lying, mirror_host(manifest, BLOB) as good:
+        cluster.announce(str(Digest.of(BLOB)), lying.peer)
+        cluster.announce(str(Digest.of(BLOB)), good.peer, ProviderState.PARTIAL)
+        cluster.announce(str(Digest.of(manifest)), good.peer)
+        async with mirror_host(discovery=cluster.member(Peer("127.0.0.1", 1))) as host:
+            assert (await ask(url(host), "HEAD")).headers["Content-Length"] == "2000000"
+            assert (await ask(url(host, manifest, "manifests"))).status == 200
+            assert (await ask(url(host))).body == BLOB
+
+
 async def test_a_manifest_with_a_wrong_size_gets_no_honest_peer_banned() -> None:
     """Anybody who can have a manifest fetched can write one."""
     config = {
