@@ -42,7 +42,7 @@ from mirror.web.listener import Listener, bind
 
 log = logging.getLogger(__name__)
 
-# DESIGN §12. A layer of a gigabyte at 100 MB/s just ends; Kubernetes allows 30 s in all.
+# A layer of a gigabyte at 100 MB/s just ends; Kubernetes allows 30 s in all.
 DRAIN_S = 10.0
 WITHDRAW_S = 2.0
 # Status and metrics are short answers.

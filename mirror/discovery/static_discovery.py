@@ -15,7 +15,7 @@ from mirror.peer.errors import PeerAbsent, PeerError, PeerIncompatible, PeerRefu
 
 log = logging.getLogger(__name__)
 
-# DESIGN §5: a lookup takes no longer; a peer slower than this is no help.
+# No lookup takes longer: a peer slower than this is no help.
 LOOKUP_TIMEOUT_S = 0.3
 # Two strikes: a peer that did not answer twice in a row is not waited for until it rested.
 STRIKES_COUNT = 2

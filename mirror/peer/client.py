@@ -35,7 +35,7 @@ from mirror.secret import Subkey
 
 # A peer that does not complete a handshake within a second is slower than going to the origin.
 CONNECT_TIMEOUT_S = 1.0
-# DESIGN §6: a source silent for this long is left for another; containerd itself would wait for ever.
+# A source silent for this long is left for another; containerd itself would wait for ever.
 STALL_TIMEOUT_S = 2.0
 # What one connection may hold in user memory before reading pauses (aiohttp pauses at twice this).
 READ_BUFFER_BYTES = 256 * 1024

@@ -38,7 +38,7 @@ VERSIONS_HEADER = "Peili-Versions"
 CHALLENGE_HEADER = "Peili-Challenge"
 SCHEME = "Peili"
 
-# DESIGN §9: wide enough for hosts without NTP discipline, narrow enough that a recorded request soon dies.
+# Wide enough for hosts without NTP discipline, narrow enough that a recorded request soon dies.
 FRESHNESS_S = 120
 # 128 bits: a forger has one try a request.
 MAC_BYTES = 16

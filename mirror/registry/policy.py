@@ -1,6 +1,6 @@
 """Which images this mirror answers for. Pure.
 
-Order (DESIGN §7): the allow-list of registries, then the filters. Both answers are a 404: containerd goes on to the
+Order: the allow-list of registries, then the filters. Both answers are a 404: containerd goes on to the
 next host, as if the mirror were not there.
 """
 

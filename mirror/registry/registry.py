@@ -1,6 +1,6 @@
 """The registry API for this host's containerd: local content, then peers, then a quick 404.
 
-Rules (DESIGN §1, measured on containerd 1.6, 1.7, 2.1)
+Rules (measured on containerd 1.6, 1.7, 2.1)
 1. To containerd a miss is a 404, a failure a 404 or a body ended by FIN; never 401, 408 or 429.
 2. Headers leave when the first byte of the body is in hand: a body that ends before its first byte is asked for
    again, and four of them fail a pull.

@@ -35,7 +35,7 @@ BLOB_REPEATS_COUNT = 3
 LOCAL_BLOBS_COUNT = 1000
 MANIFEST_SECONDS = 6
 CONNECTIONS_COUNT = 16
-# DESIGN §4: 60 s after the last request. Shorter with --idle-seconds, for a quick look.
+# Memory is read this long after the last request. Shorter with --idle-seconds, for a quick look.
 IDLE_SECONDS = 60
 IDLE_MIN_PERCENT = 50.0
 READ_BYTES = 1 << 20
