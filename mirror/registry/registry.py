@@ -103,7 +103,7 @@ class Registry:
         except MirrorError as exc:
             answer.outcome = "miss"
             answer.reason = str(exc)
-            response = error_response(wanted_unknown(wanted), str(exc), head=head)
+            response = error_response(_unknown_code(wanted), str(exc), head=head)
         self._metrics.requests.labels("manifest" if wanted.is_manifest else "blob", answer.outcome).inc()
         log.debug(
             "%s %s %s: %s %s in %.0f ms",
@@ -138,6 +138,8 @@ class Registry:
 
     async def _manifest(self, answer: _Answer, digest: Digest) -> web.StreamResponse:
         held = await self._held_manifest(answer, digest)
+        # Each time: the sizes of the manifest that was asked for last are those of the blobs asked for next.
+        self._downloads.learn_sizes(held.manifest)
         request, size_bytes = answer.request, len(held.data)
         span, partial = span_of(request, size_bytes)
         headers = content_headers(digest, held.manifest.media_type, span, size_bytes, partial)
@@ -165,9 +167,7 @@ class Registry:
             async with self._downloads.join(digest) as download:
                 data = await download.whole(MANIFEST_MAX_BYTES)
             answer.outcome = "peer"
-        held = self._manifests.put(digest, data)
-        self._downloads.learn_sizes(held.manifest)
-        return held
+        return self._manifests.put(digest, data)
 
     async def _local_manifest(self, digest: Digest) -> bytes:
         blob = await self._store.open(digest)
@@ -242,7 +242,7 @@ class _Answer:
         self.reason = ""
 
 
-def wanted_unknown(wanted: DistributionRequest) -> ErrorCode:
+def _unknown_code(wanted: DistributionRequest) -> ErrorCode:
     return ErrorCode.MANIFEST_UNKNOWN if wanted.is_manifest else ErrorCode.BLOB_UNKNOWN
 
 

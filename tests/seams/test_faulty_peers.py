@@ -213,6 +213,27 @@ async def test_a_manifest_with_a_wrong_size_gets_no_honest_peer_banned() -> None
         assert (await ask(url(host, b"other"))).body == b"other"
 
 
+async def test_an_honest_manifest_mends_what_a_crafted_one_said_also_when_it_is_known_already() -> None:
+    def manifest_with(size_bytes: int) -> bytes:
+        config = {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": str(Digest.of(SMALL)),
+            "size": 1,
+        }
+        layer = {
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": str(Digest.of(BLOB)),
+            "size": size_bytes,
+        }
+        return json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode()
+
+    honest, crafted = manifest_with(len(BLOB)), manifest_with(1)
+    async with mirror_host(honest, crafted, BLOB) as good, mirror_host(peers=[good.peer]) as host:
+        for manifest in (honest, crafted, honest):
+            assert (await ask(url(host, manifest, "manifests"))).status == 200
+        assert (await ask(url(host))).body == BLOB
+
+
 @pytest.mark.parametrize("at", [2 * 1024 * 1024, 4096])
 async def test_a_length_that_nobody_vouches_for_never_completes_a_wrong_body(at: int) -> None:
     async with faulty_peer(BLOB, Fault.SHORT_LENGTH, at) as lying, mirror_host(peers=[lying.peer]) as host:
