@@ -99,8 +99,9 @@ class Daemon:
         async with asyncio.TaskGroup() as tasks:
             services = [
                 tasks.create_task(service.run(), name=type(service).__name__)
-                for service in (parts.store, parts.discovery, parts.downloads, parts.advertiser)
+                for service in (parts.store, parts.discovery, parts.downloads)
             ]
+            advertising = tasks.create_task(parts.advertiser.run(), name="Advertiser")
             try:
                 for listener in [*aside, *content]:
                     await listener.start()
@@ -113,13 +114,15 @@ class Daemon:
                 async with asyncio.TaskGroup() as stops:
                     for listener in content:
                         stops.create_task(listener.stop())
+                # First nothing more is announced, then all is withdrawn, while discovery can still say so.
+                advertising.cancel()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(WITHDRAW_S):
+                        await parts.advertiser.withdraw_all()
                 for listener in aside:
                     await listener.stop()
                 for service in services:
                     service.cancel()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WITHDRAW_S):
-                await parts.advertiser.withdraw_all()
         log.info("stopped")
 
     def _addresses(self) -> dict[str, Address]:
