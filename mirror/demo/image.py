@@ -69,7 +69,7 @@ def build_image(size_bytes: int) -> DemoImage:
     for number, share_percent in enumerate(LAYER_SHARES_PERCENT):
         tar = _tar(number, size_bytes * share_percent // 100)
         diff_ids.append(f"sha256:{hashlib.sha256(tar).hexdigest()}")
-        layers.append(DemoBlob.of(LAYER_MEDIA_TYPE, _gzip_stored(tar)))
+        layers.append(DemoBlob.of(LAYER_MEDIA_TYPE, gzip_stored(tar)))
     config = DemoBlob.of(
         CONFIG_MEDIA_TYPE,
         _json(
@@ -103,7 +103,7 @@ def _tar(number: int, size_bytes: int) -> bytes:
     return out.getvalue()
 
 
-def _gzip_stored(content: bytes) -> bytes:
+def gzip_stored(content: bytes) -> bytes:
     """Stored, not deflated: random bytes do not shrink, and the digest depends on no version of zlib."""
     out = [b"\x1f\x8b\x08\0\0\0\0\0\0\xff"]
     for start in range(0, len(content), _STORED_BLOCK_BYTES):

@@ -42,10 +42,6 @@ class Downloads:
             finally:
                 self._tasks = None
 
-    @property
-    def reader_count(self) -> int:
-        return sum(download.reader_count for download in self._downloads.values())
-
     def learn_sizes(self, manifest: Manifest) -> None:
         """Remembers what a verified manifest says of its children, so that a source that lies of a size is found."""
         for child in manifest.children:

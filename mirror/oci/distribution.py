@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 
 from mirror.errors import MirrorError
-from mirror.oci.digest import Digest, DigestInvalid
+from mirror.oci.digest import Digest
 
 DOCKER_HUB = "docker.io"
 _HUB_SPELLINGS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
@@ -112,16 +112,3 @@ def _reference(kind: str, text: str) -> ByDigest | ByTag:
 
 def _looks_like_host(component: str) -> bool:
     return "." in component or ":" in component or component == "localhost"
-
-
-__all__ = [
-    "ByDigest",
-    "ByTag",
-    "DigestInvalid",
-    "DistributionRequest",
-    "NameInvalid",
-    "PathUnknown",
-    "ReferenceInvalid",
-    "canonical_registry",
-    "parse_path",
-]

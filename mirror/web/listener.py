@@ -15,8 +15,8 @@ from mirror.errors import MirrorError
 BACKLOG_COUNT = 1024
 # containerd and peers send short headers; more is nobody we know.
 HEADER_MAX_BYTES = 16 * 1024
-# Longer than containerd's pause between the parts of one pull, shorter than its own 90 s, so that it closes first
-# in idle times and no request meets a socket that we are just closing.
+# Longer than the 90 s after which containerd closes an idle connection itself: it never sends a request on one that we
+# are just closing.
 KEEPALIVE_S = 120.0
 
 

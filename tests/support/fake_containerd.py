@@ -60,10 +60,6 @@ class FakeContainerd:
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(self.socket))
 
-    async def restart(self) -> None:
-        await self.stop()
-        await self.start()
-
     async def __aenter__(self) -> Self:
         await self.start()
         return self

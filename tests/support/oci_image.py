@@ -1,7 +1,7 @@
 """Container images made of thin air: the same seed gives the same bytes, layers do not compress.
 
 Every layer is a valid gzip'd tar with one real file, so that a containerd unpacks it. No registry here; see
-`oci_push`.
+`oci_image_push`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ import hashlib
 import io
 import json
 import random
-import struct
 import tarfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from mirror.demo.image import gzip_stored
+
 Flavour = Literal["oci", "docker"]
 # Drawn in steps, since one draw of a large layer would make an integer of that size.
 _DRAW_BYTES: Final = 1 << 20
-_STORED_BLOCK_BYTES: Final = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def build_image(
     platform = platform or Platform()
     types = MEDIA_TYPES[flavour]
     tars = [_layer_tar(seed, number, size) for number, size in enumerate(layer_sizes_bytes)]
-    layers = tuple(Blob.of(types.layer, _gzip_stored(tar)) for tar in tars)
+    layers = tuple(Blob.of(types.layer, gzip_stored(tar)) for tar in tars)
     config = {
         "architecture": platform.architecture,
         "config": {"Cmd": ["/0"], "Env": ["PATH=/"]},
@@ -174,16 +173,6 @@ def _layer_tar(seed: int, number: int, size_bytes: int) -> bytes:
         entry.mode = 0o755
         tar.addfile(entry, io.BytesIO(content))
     return out.getvalue()
-
-
-def _gzip_stored(content: bytes) -> bytes:
-    """Stored, not deflated: random bytes do not shrink, unpacking is cheap, and no zlib version matters."""
-    out = [b"\x1f\x8b\x08\0\0\0\0\0\0\xff"]
-    for start in range(0, len(content), _STORED_BLOCK_BYTES):
-        block = content[start : start + _STORED_BLOCK_BYTES]
-        final = start + len(block) == len(content)
-        out += [struct.pack("<BHH", final, len(block), len(block) ^ 0xFFFF), block]
-    return b"".join([*out, struct.pack("<II", zlib.crc32(content), len(content) & 0xFFFF_FFFF)])
 
 
 def _json(document: Mapping[str, object]) -> bytes:

@@ -1,4 +1,4 @@
-"""Runs one real containerd in a folder of its own: start, kill, restart, and no trace afterwards.
+"""Runs one real containerd in a folder of its own: start, kill, start again, and no trace afterwards.
 
 It answers "give me a containerd that I may break". It does not fetch the binaries, does not know Peili's
 client, and shares nothing with a containerd that the machine may run: root, state, sockets, CNI, NRI and /opt
@@ -113,10 +113,6 @@ class RealContainerd:
     async def kill(self) -> None:
         """SIGKILL, as a crash would be: sockets and half-written ingests stay behind. Idempotent."""
         await self._end(signal.SIGKILL)
-
-    async def restart(self) -> None:
-        await self.stop()
-        await self.start()
 
     async def __aenter__(self) -> Self:
         await self.start()

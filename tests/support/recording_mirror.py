@@ -13,7 +13,6 @@ import re
 import socket
 import struct
 import termios
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,7 +47,6 @@ class Asked:
     range: str
     accept: str
     user_agent: str
-    at_s: float
     times: int
 
     @property
@@ -246,7 +244,6 @@ class RecordingHost:
             range=range_header,
             accept=", ".join(request.headers.getall("Accept", [])),
             user_agent=request.headers.get("User-Agent", ""),
-            at_s=time.monotonic(),
             times=len(same) + 1,
         )
 
