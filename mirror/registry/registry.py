@@ -4,7 +4,7 @@ Rules (measured on containerd 1.6, 1.7, 2.1)
 1. To containerd a miss is a 404, a failure a 404 or a body ended by FIN; never 401, 408 or 429.
 2. Headers leave when the first byte of the body is in hand: a body that ends before its first byte is asked for
    again, and four of them fail a pull.
-3. A request that carries the hop header is answered from local content alone.
+3. What a request with the hop header asks for is never searched for at peers.
 """
 
 from __future__ import annotations
