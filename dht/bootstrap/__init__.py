@@ -1,0 +1,1 @@
+"""Where the first addresses of other nodes come from."""

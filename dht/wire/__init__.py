@@ -1,0 +1,1 @@
+"""What stands in a datagram: the envelope, the frames inside, and what keeps strangers out."""

@@ -1,0 +1,9 @@
+import asyncio
+
+class RPCProtocol(asyncio.DatagramProtocol):
+    _wait_timeout: float
+    _outstanding: dict[bytes, tuple[asyncio.Future[tuple[bool, object]], asyncio.TimerHandle]]
+    transport: asyncio.DatagramTransport | None
+    def __init__(self, wait_timeout: float = 5) -> None: ...
+    def _accept_response(self, msg_id: bytes, data: object, address: tuple[str, int]) -> None: ...
+    def _timeout(self, msg_id: bytes) -> None: ...
