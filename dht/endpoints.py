@@ -3,7 +3,7 @@
 Rules
 1. An IPv4 address inside IPv6 (``::ffff:a.b.c.d``) is written as IPv4.
 2. From another host's word nobody learns a loopback, link-local, multicast, unspecified or broadcast address: it
-   would mean something else here. A teller that speaks from loopback, or from the same link, means the same as we do.
+   would mean something else here. A teller that speaks from loopback means the same loopback as we do.
 3. Without a secret only private, link-local and loopback addresses exist at all.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -98,7 +97,8 @@ def may_be_told(found: Endpoint, teller: Endpoint) -> bool:
     return told == "loopback" and scope(teller.address) == "loopback" and found.port != 0
 
 
-def pack(endpoints: Iterable[Endpoint]) -> bytes:
+@lru_cache(maxsize=32_768)
+def pack(endpoints: tuple[Endpoint, ...]) -> bytes:
     """At most one a family, IPv4 first: 6, 18 or 24 bytes, big endian. Zones are left out: they mean nothing
     elsewhere."""
     packed = b""

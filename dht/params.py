@@ -33,6 +33,8 @@ class Params:
     # -- members
     # 0.4 KB each. Above this the table keeps near nodes and lookups iterate.
     members_max_count: int = 16_384
+    # Without a secret: node ids at one address. More than a machine has reason to run.
+    members_per_address_count: int = 256
     # A lost datagram is no death.
     strikes_count: int = 2
     # Opaque bytes a node says of itself.

@@ -81,6 +81,8 @@ class Delta(Struct, array_like=True, frozen=True):
 
 
 Deltas = Annotated[list[Delta], Meta(max_length=8)]
+# The longest delta: three array heads and numbers of 1 byte, id 22, epoch 5, endpoints 26, info 50.
+DELTA_MAX_BYTES: Final = 106
 
 
 # -- requests and their results ------------------------------------------------------------------------------------
@@ -218,6 +220,7 @@ class Outcome(IntEnum):
     LOST = 5
     NOT_JOINED = 6
     FULL = 7
+    REFUSED = 8
 
 
 class Participant(Struct, array_like=True, frozen=True):
@@ -344,7 +347,7 @@ def decode_request(body: bytes) -> Request:
         raise UnknownRpc("unknown rpc")
     request = _decode(decoder, call.arguments, "bad arguments")
     keys = getattr(request, "keys", b"")
-    if len(keys) % _ID:
+    if len(keys) % _ID or (isinstance(request, Sync) and any(nibble > 15 for nibble in request.prefix)):
         raise FrameInvalid("bad arguments")
     return request  # type: ignore[return-value]
 
