@@ -1,0 +1,1 @@
+"""What to tell whom about the own keys, and when. Pure."""

@@ -1,0 +1,107 @@
+"""What an arbiter remembers of one key. Numbers that change; the rules are in dht.claims.claims."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dht.claims.rulings import Holding, Running
+from dht.contacts import Contact
+from dht.params import Params
+from dht.wire.codec import Fence
+
+
+class Waiter(NamedTuple):
+    holding: Holding
+    heard_at: float
+
+
+class Exclusion(NamedTuple):
+    """`progress`: the holder's when the claim ended."""
+
+    until: float
+    times_count: int
+    progress: int
+
+
+class RunningClaim:
+    """`ends_at`: unless its progress grows. `is_moved`: the holder was sent to another arbiter."""
+
+    __slots__ = ("ends_at", "fence", "grown_at", "has_grown", "holder", "is_moved", "progress")
+
+    def __init__(self, fence: Fence, holder: Contact, progress: int, now: float, ends_at: float) -> None:
+        self.fence = fence
+        self.holder = holder
+        self.progress = progress
+        self.grown_at = now
+        self.ends_at = ends_at
+        self.has_grown = False
+        self.is_moved = False
+
+    @property
+    def running(self) -> Running:
+        return Running(self.fence, Holding(self.holder, self.progress))
+
+    def grow(self, progress: int, now: float, params: Params) -> None:
+        """Without growth nothing changes."""
+        if progress <= self.progress:
+            return
+        step_s = now - self.grown_at
+        # No step counts as longer than the time before the first: a holder of ever longer steps would keep all others
+        # waiting for ever.
+        step_s = min(step_s, params.claim_first_progress_s)
+        self.progress = progress
+        self.grown_at = now
+        self.has_grown = True
+        self.ends_at = now + max(params.claim_progress_min_s, params.claim_step_factor * step_s)
+
+
+class KeyState:
+    """`refusers`: holders in a row that gave the claim back as failed. `expected_until`: until then the
+    renewal of another arbiter's claim is waited for; 0 where no waiter spoke of one since the last claim began.
+    `noted_due_at`: when it is looked at next."""
+
+    __slots__ = (
+        "claim",
+        "excluded",
+        "expected_until",
+        "key",
+        "last_fence",
+        "last_holder",
+        "last_progress",
+        "noted_due_at",
+        "preferring_until",
+        "refused_times_count",
+        "refused_until",
+        "refusers",
+        "touched_at",
+        "waiters",
+    )
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        self.claim: RunningClaim | None = None
+        self.waiters: dict[bytes, Waiter] = {}
+        self.excluded: dict[bytes, Exclusion] = {}
+        self.refusers: tuple[bytes, ...] = ()
+        self.refused_until = 0.0
+        self.refused_times_count = 0
+        self.last_fence: Fence | None = None
+        self.last_holder = b""
+        self.last_progress = 0
+        self.preferring_until = 0.0
+        self.expected_until = 0.0
+        self.touched_at = 0.0
+        self.noted_due_at: float | None = None
+
+    def touch(self, now: float) -> None:
+        self.touched_at = max(self.touched_at, now)
+
+    def due_at(self, params: Params) -> float:
+        """The end of its claim; without one, the time to forget it: not before the exclusions are over, so that the
+        next is longer."""
+        if self.claim is not None:
+            return self.claim.ends_at
+        last = max(self.touched_at, self.refused_until)
+        for exclusion in self.excluded.values():
+            last = max(last, exclusion.until)
+        return last + params.claim_forget_s

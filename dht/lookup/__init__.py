@@ -1,0 +1,1 @@
+"""Whom to ask for the providers of a key. Pure."""

@@ -1,0 +1,1 @@
+"""Who is in the cluster, as far as one node knows. Pure."""

@@ -1,0 +1,142 @@
+"""How many of a herd fetch from the origin: one, with every view alike; hardly more, when views differ, datagrams are
+lost and arbiters die."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from dht.claims.rulings import Granted
+from tests.support.claim_herd import FETCH_S, Herd
+
+STAGGER_S = 0.5
+END_S = 40.0
+
+
+def start(herd: Herd, hosts_count: int | None = None) -> None:
+    """All within half a second."""
+    wanting = [host for host in herd.hosts if host.is_alive][:hosts_count]
+    for host in wanting:
+        herd.at(herd.rng.uniform(0.0, STAGGER_S), partial(herd.want, host))
+
+
+def copies(herds: list[Herd]) -> float:
+    for herd in herds:
+        assert herd.is_complete
+        waiting = [host for host in herd.hosts if host.is_alive and not host.is_content]
+        assert not waiting, "everybody is served in the end"
+    return sum(len(herd.fetched) for herd in herds) / len(herds)
+
+
+@pytest.mark.parametrize("hosts_count", [1, 2, 3, 10, 50])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_herd_with_one_view_fetches_one_copy(seed: int, hosts_count: int) -> None:
+    herd = Herd(seed, hosts_count)
+    start(herd)
+    herd.run(END_S)
+    assert copies([herd]) == 1
+    assert sum(isinstance(one, Granted) for one in herd.rulings) <= 2 + FETCH_S, "a grant and its renewals"
+
+
+@pytest.mark.parametrize("dead_share", [0.2, 0.5])
+@pytest.mark.parametrize("seed", range(4))
+def test_dead_members_cost_time_and_no_second_copy(seed: int, dead_share: float) -> None:
+    herd = Herd(seed, 50)
+    for host in herd.hosts:
+        if herd.rng.random() < dead_share:
+            herd.die(host)
+    start(herd)
+    herd.run(END_S)
+    assert copies([herd]) == 1
+
+
+def test_the_nearest_seven_dead_are_no_end() -> None:
+    """Seven of the eight that everybody asks."""
+    herd = Herd(1, 30)
+    for host in herd.hosts[:7]:
+        herd.die(host)
+    start(herd)
+    herd.run(END_S)
+    assert copies([herd]) == 1
+
+
+@pytest.mark.parametrize("died_at", [0.3, 1.0, 2.5, 4.0])
+def test_an_arbiter_that_dies_costs_no_second_copy(died_at: float) -> None:
+    """Waiters come to the next one before the holder does; they say what they wait for."""
+    herds = []
+    for seed in range(5):
+        herd = Herd(seed, 40)
+        herd.at(died_at, partial(herd.die, herd.hosts[0]))
+        # The arbiter itself wants nothing: its death is not the holder's.
+        for host in herd.hosts[1:]:
+            herd.at(herd.rng.uniform(0.0, STAGGER_S), partial(herd.want, host))
+        herd.run(END_S)
+        herds.append(herd)
+    # Whoever asks for the first time after the death knows of no claim to wait for: only then may a second start.
+    assert copies(herds) <= (1 if died_at > STAGGER_S else 2)
+
+
+@pytest.mark.parametrize("restarted_at", [1.0, 2.5, 4.0])
+def test_an_arbiter_that_forgot_everything_costs_no_second_copy(restarted_at: float) -> None:
+    herds = []
+    for seed in range(5):
+        herd = Herd(seed, 40)
+        herd.at(restarted_at, partial(herd.restart, herd.hosts[0]))
+        start(herd)
+        herd.run(END_S)
+        herds.append(herd)
+    assert copies(herds) == 1
+
+
+def test_a_holder_that_dies_is_replaced_by_one() -> None:
+    herd = Herd(2, 40)
+    start(herd)
+    herd.run(3.0)
+    assert len(herd.fetched) == 1
+    herd.die(herd.by_node[herd.fetched[0]])
+    herd.run(END_S)
+    assert copies([herd]) == 2
+
+
+@pytest.mark.parametrize(("missing_share", "copies_max"), [(0.01, 1.05), (0.05, 1.15), (0.2, 1.5)])
+def test_views_that_differ_cost_little(missing_share: float, copies_max: float) -> None:
+    herds = []
+    for seed in range(12):
+        herd = Herd(seed, 40, missing_share=missing_share)
+        start(herd)
+        herd.run(END_S)
+        herds.append(herd)
+    assert copies(herds) <= copies_max
+
+
+@pytest.mark.parametrize(("loss", "copies_max"), [(0.01, 1.1), (0.05, 2.0)])
+def test_lost_datagrams_cost_little(loss: float, copies_max: float) -> None:
+    herds = []
+    for seed in range(12):
+        herd = Herd(seed, 40, loss=loss)
+        start(herd)
+        herd.run(END_S)
+        herds.append(herd)
+    assert copies(herds) <= copies_max
+
+
+def test_a_herd_that_pulls_while_it_joins_fetches_one_copy() -> None:
+    """An autoscaled group: three members, and sixty that know nobody but one of them, and join a second later."""
+    for seed in range(5):
+        herd = Herd(seed, 63)
+        members = herd.rng.sample(herd.hosts, 3)
+        for host in herd.hosts:
+            if host not in members:
+                host.has_joined = False
+            host.view = {one.contact.node: one.contact for one in members if one is not host}
+
+        def join(herd: Herd = herd) -> None:
+            for host in herd.hosts:
+                host.has_joined = True
+                host.view = {one.contact.node: one.contact for one in herd.hosts if one is not host}
+
+        herd.at(1.2, join)
+        start(herd)
+        herd.run(END_S)
+        assert copies([herd]) == 1
