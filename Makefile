@@ -6,7 +6,7 @@ PY := .venv/bin/python
 # The caller's umask and locale must not change a test.
 export LC_ALL := C.UTF-8
 
-.PHONY: help demo test test-all unit check format protos locks docs bench-serve tools clean
+.PHONY: help demo test test-all unit check format protos locks docs bench-serve bench-dht fuzz tools clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -45,11 +45,21 @@ docs: venv-dev ## regenerates docs/settings.md
 bench-serve: venv-dev tools ## idle memory, a manifest hit and a 1 GiB blob, next to nginx: one JSON line
 	@$(PY) -m tests.bench.serve $(ARGS)
 
+bench-dht: venv-dev ## lookups, announces and rest of 50 to 5,000 nodes, beside a bare ping: JSON lines
+	@$(PY) -m tests.bench.dht $(ARGS)
+
+FUZZ_S ?= 600
+fuzz: venv-dev ## ten minutes of coverage-guided fuzzing of the datagram path (FUZZ_S=600)
+	@$(PY) -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/fuzz.txt
+	@$(PY) -m tests.fuzz.datagram_corpus unpack .fuzz
+	@$(PY) -m tests.fuzz.fuzz_datagrams .fuzz -max_total_time=$(FUZZ_S) -use_value_profile=1
+	@$(PY) -m tests.fuzz.datagram_corpus pack .fuzz
+
 tools: venv-dev ## fetches the real daemons that tests run into .tools/
 	-@$(PY) -m tests.support.debs >&2 || echo "the suites that need these will be named as skipped" >&2
 
 clean: ## removes .venv and .tools
-	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .tools .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .PHONY: venv-run venv-dev
 venv-run:

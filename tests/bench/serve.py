@@ -1,8 +1,9 @@
 """How dear it is to serve from this host, next to nginx in the same run: `make bench-serve`, one JSON line.
 
 Measured for the daemon (a directory store) and for nginx with sendfile: requests per second and CPU seconds for a
-2 KiB manifest, CPU seconds per GB (1e9 bytes) for a 1 GiB blob; and the daemon's idle memory with 1,000 blobs. The
-physical lower bound of the blob is a bare loop of os.sendfile in the same run. Server on core 0, client on core 1.
+2 KiB manifest, CPU seconds per GB (1e9 bytes) for a 1 GiB blob; and the daemon's idle memory and CPU with 1,000 blobs,
+200 members and 8,000 records of theirs (tests/bench/crowd.py: real nodes, after the other measurements). The physical
+lower bound of the blob is a bare loop of os.sendfile in the same run. Server on core 0, client on core 1.
 With root it runs in a network namespace of its own with `reno`: BBR, the default of some hosts, distorts loopback.
 A run with less idle CPU than IDLE_MIN_PERCENT before it starts is void and says so.
 """
@@ -10,6 +11,8 @@ A run with less idle CPU than IDLE_MIN_PERCENT before it starts is void and says
 from __future__ import annotations
 
 import argparse
+import asyncio
+import base64
 import contextlib
 import hashlib
 import json
@@ -27,12 +30,18 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from mirror.secret import ClusterSecret
+from tests.bench.crowd import crowd
 from tests.support.debs import tool
 from tests.support.missing import Missing
 
 BLOB_BYTES = 1 << 30
 BLOB_REPEATS_COUNT = 3
 LOCAL_BLOBS_COUNT = 1000
+MEMBERS_COUNT = 200
+RECORDS_COUNT = 8000
+SECRET = ClusterSecret((b"b" * 32,))
+CLUSTER = "bench"
 MANIFEST_SECONDS = 6
 CONNECTIONS_COUNT = 16
 # Memory is read this long after the last request. Shorter with --idle-seconds, for a quick look.
@@ -72,9 +81,6 @@ def _measure(work: Path, idle_seconds: int) -> dict[str, object]:
             "congestion": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
             "blob_bytes": BLOB_BYTES,
             "local_blobs": LOCAL_BLOBS_COUNT,
-            # The DHT's members and records belong to the definition of idle; this version has none.
-            "members": 0,
-            "records": 0,
         }
         urls = {
             "peili": (
@@ -97,11 +103,28 @@ def _measure(work: Path, idle_seconds: int) -> dict[str, object]:
             name: {key: round(statistics.median(run[key] for run in many), 4) for key in many[0]}
             for name, many in runs.items()
         }
-        time.sleep(idle_seconds)
-        result["idle_seconds"] = idle_seconds
-        result["idle_rss_mib"] = round(_status_kib(peili.pids[0], "VmRSS") / 1024, 1)
-        result["peak_rss_mib"] = round(_status_kib(peili.pids[0], "VmHWM") / 1024, 1)
+        result |= asyncio.run(_idle(peili, idle_seconds))
     return result
+
+
+async def _idle(peili: _Peili, idle_seconds: int) -> dict[str, object]:
+    async with crowd(
+        MEMBERS_COUNT,
+        RECORDS_COUNT,
+        peer_port=peili.peer_port,
+        admin_port=peili.admin_port,
+        secret=SECRET,
+        cluster=CLUSTER,
+    ) as told:
+        before_s = peili.cpu_s()
+        await asyncio.sleep(idle_seconds)
+        return {
+            **told,
+            "idle_seconds": idle_seconds,
+            "idle_cpu_ms_per_s": round((peili.cpu_s() - before_s) * 1000 / idle_seconds, 2),
+            "idle_rss_mib": round(_status_kib(peili.pids[0], "VmRSS") / 1024, 1),
+            "peak_rss_mib": round(_status_kib(peili.pids[0], "VmHWM") / 1024, 1),
+        }
 
 
 class _Server:
@@ -111,6 +134,13 @@ class _Server:
 
     def cpu_s(self) -> float:
         return sum(_cpu_s(pid) for pid in self.pids)
+
+
+class _Peili(_Server):
+    def __init__(self, registry_port: int, peer_port: int, admin_port: int, pid: int) -> None:
+        super().__init__(registry_port, [pid])
+        self.peer_port = peer_port
+        self.admin_port = admin_port
 
 
 def _fill(store: Path) -> tuple[str, str]:
@@ -139,8 +169,11 @@ def _fill(store: Path) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _peili(work: Path) -> Iterator[_Server]:
+def _peili(work: Path) -> Iterator[_Peili]:
     ports = _free_ports(3)
+    secret = work / "secret"
+    secret.write_bytes(base64.b64encode(SECRET.secrets[0]))
+    secret.chmod(0o600)
     command = [
         sys.executable,
         "-m",
@@ -152,12 +185,13 @@ def _peili(work: Path) -> Iterator[_Server]:
         str(work / "store"),
     ]
     command += ["--data-dir", str(work / "data"), "--cache-size", "100GiB", "--log-level", "warning"]
+    command += ["--cluster", CLUSTER, "--cluster-secret-file", str(secret)]
     for name, port in zip(("registry", "peer", "admin"), ports, strict=True):
         command += [f"--{name}-addr", f"127.0.0.1:{port}"]
     process = subprocess.Popen(["taskset", "-c", "0", *command], stdin=subprocess.DEVNULL)
     with _ended(process):
         _wait_until(lambda: _ready(f"http://127.0.0.1:{ports[2]}/readyz"))
-        yield _Server(ports[0], [process.pid])
+        yield _Peili(ports[0], ports[1], ports[2], process.pid)
 
 
 @contextlib.contextmanager
