@@ -1,8 +1,8 @@
 """The composition root: makes every part, starts them in order, stops them in reverse. Decides nothing else.
 
 Modes are substitutions made here: another store, another discovery. Start order: addresses, store, peers,
-registry, ready. On SIGTERM or SIGINT: unready, no new downloads, open answers drain, withdraw, exit; a second
-signal ends the process at once.
+registry, ready. On SIGTERM or SIGINT: unready, no new downloads, open answers drain, leave, exit; a second signal ends
+the process at once. What this host holds is not withdrawn: the same records shall be true after a restart.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import logging
 import os
 import random
 import signal
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dht.service import DHT
 from mirror.admin.server import AdminServer, metrics_app
 from mirror.advertise.advertiser import Advertiser
 from mirror.data_dir import owned
-from mirror.discovery.base import Discovery, Peer
-from mirror.discovery.static_discovery import StaticDiscovery
+from mirror.discovery.dht_discovery import DhtDiscovery
+from mirror.discovery.dht_settings import DHT_USE, dht_settings, own_peers
 from mirror.download.download import DownloadPorts
 from mirror.download.downloads import Downloads
 from mirror.identity import Identity, begin
@@ -38,13 +40,12 @@ from mirror.store.base import ContentStore
 from mirror.store.containerd_store import ContainerdStore
 from mirror.store.directory_store import DirectoryStore
 from mirror.version import VERSION
-from mirror.web.listener import Listener, bind
+from mirror.web.listener import Listener, bind, bind_with_udp
 
 log = logging.getLogger(__name__)
 
 # A layer of a gigabyte at 100 MB/s just ends; Kubernetes allows 30 s in all.
 DRAIN_S = 10.0
-WITHDRAW_S = 2.0
 # Status and metrics are short answers.
 ADMIN_DRAIN_S = 0.5
 PEER_HTTP_USE = "peerhttp"
@@ -53,7 +54,8 @@ PEER_HTTP_USE = "peerhttp"
 @dataclass(frozen=True, slots=True)
 class _Parts:
     store: ContentStore
-    discovery: Discovery
+    dht: DHT
+    discovery: DhtDiscovery
     downloads: Downloads
     advertiser: Advertiser
     registry: Registry
@@ -74,19 +76,23 @@ class Daemon:
     async def run(self) -> None:
         """Serves until `stop`. Raises: MirrorError where it cannot start."""
         settings = self._settings
-        keys = self._keys()
+        secret = self._secret()
+        keys = secret.subkeys(PEER_HTTP_USE, settings.cluster) if secret else ()
         strangers = Strangers()
         async with contextlib.AsyncExitStack() as stack:
             # Addresses first: a second daemon on the host fails here, before it touches anything.
             sockets = {
-                name: stack.enter_context(contextlib.closing(bind(name, address.host, address.port)))
+                name: stack.enter_context(contextlib.closing(_bound(name, address)))
                 for name, address in self._addresses().items()
             }
             stack.enter_context(owned(settings.data_dir))
             identity = begin(settings.data_dir)
             client = await stack.enter_async_context(PeerClient(keys, time.time, strangers))
             store = self._store()
-            parts = self._parts(store, client, keys, identity, strangers)
+            peer_port: int = sockets["peer"].getsockname()[1]
+            dht = self._dht(identity, secret, peer_port)
+            own = own_peers(settings.peer_addr.host, peer_port, settings.advertise_addr)
+            parts = self._parts(store, dht, DhtDiscovery(dht, own), client, keys, identity, strangers)
             peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S)
             registry = Listener(parts.registry.app, sockets["registry"], drain_s=DRAIN_S)
             admin = Listener(self._admin(parts, identity).app, sockets["admin"], drain_s=ADMIN_DRAIN_S)
@@ -96,33 +102,30 @@ class Daemon:
             await self._serve(parts, [peer, registry], aside)
 
     async def _serve(self, parts: _Parts, content: list[Listener], aside: list[Listener]) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            services = [
-                tasks.create_task(service.run(), name=type(service).__name__)
-                for service in (parts.store, parts.discovery, parts.downloads)
-            ]
-            advertising = tasks.create_task(parts.advertiser.run(), name="Advertiser")
-            try:
-                for listener in [*aside, *content]:
-                    await listener.start()
-                host, port = content[-1].address
-                log.info("serving containerd", extra={"address": f"{host}:{port}", "version": VERSION})
-                await self._stopping.wait()
-                log.info("stopping: open answers have %g s", DRAIN_S)
-                parts.registry.drain()
-            finally:
-                async with asyncio.TaskGroup() as stops:
-                    for listener in content:
-                        stops.create_task(listener.stop())
-                # First nothing more is announced, then all is withdrawn, while discovery can still say so.
-                advertising.cancel()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(WITHDRAW_S):
-                        await parts.advertiser.withdraw_all()
-                for listener in aside:
-                    await listener.stop()
-                for service in services:
-                    service.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                services = [
+                    tasks.create_task(service.run(), name=type(service).__name__)
+                    for service in (parts.store, parts.discovery, parts.downloads, parts.advertiser)
+                ]
+                try:
+                    for listener in [*aside, *content]:
+                        await listener.start()
+                    host, port = content[-1].address
+                    log.info("serving containerd", extra={"address": f"{host}:{port}", "version": VERSION})
+                    await self._stopping.wait()
+                    log.info("stopping: open answers have %g s", DRAIN_S)
+                    parts.registry.drain()
+                finally:
+                    # Open answers may still need another source: discovery leaves after them, within two seconds.
+                    async with asyncio.TaskGroup() as stops:
+                        for listener in content:
+                            stops.create_task(listener.stop())
+                    for service in services:
+                        service.cancel()
+        finally:
+            for listener in aside:
+                await listener.stop()
         log.info("stopped")
 
     def _addresses(self) -> dict[str, Address]:
@@ -136,14 +139,15 @@ class Daemon:
             addresses["metrics"] = settings.metrics_addr
         return addresses
 
-    def _keys(self) -> tuple[Subkey, ...]:
+    def _secret(self) -> ClusterSecret | None:
         path = self._settings.cluster_secret_file
         if path is None:
             log.warning(
-                "no --cluster-secret-file: any machine with a private address may fetch cached content by digest"
+                "no --cluster-secret-file: any machine with a private address may join, and may fetch cached content "
+                "by digest"
             )
-            return ()
-        return ClusterSecret.load(path).subkeys(PEER_HTTP_USE, self._settings.cluster)
+            return None
+        return ClusterSecret.load(path)
 
     def _store(self) -> ContentStore:
         wanted = self._settings.store
@@ -155,9 +159,26 @@ class Daemon:
             content_path=wanted.containerd_content_path,
         )
 
+    def _dht(self, identity: Identity, secret: ClusterSecret | None, peer_port: int) -> DHT:
+        settings = self._settings
+        return DHT(
+            dht_settings(
+                identity=identity,
+                cluster=settings.cluster,
+                keys=secret.subkeys(DHT_USE, settings.cluster) if secret else (),
+                peer_host=settings.peer_addr.host,
+                peer_port=peer_port,
+                advertise_addr=settings.advertise_addr,
+                bootstrap=settings.bootstrap,
+                state_dir=settings.data_dir,
+            )
+        )
+
     def _parts(
         self,
         store: ContentStore,
+        dht: DHT,
+        discovery: DhtDiscovery,
         client: PeerClient,
         keys: tuple[Subkey, ...],
         identity: Identity,
@@ -165,9 +186,8 @@ class Daemon:
     ) -> _Parts:
         settings = self._settings
         metrics = Metrics()
+        metrics.show_dht(dht)
         rng = random.Random()
-        peers = [Peer(entry.address.host, entry.address.port) for entry in settings.bootstrap]
-        discovery = StaticDiscovery(peers, client.size_bytes, time.monotonic)
         ports = DownloadPorts(
             discovery, client, store.discard_ingest, metrics.peer_received_bytes.inc, time.monotonic
         )
@@ -175,6 +195,7 @@ class Daemon:
         policy = Policy(settings.mirrors, settings.filters)
         return _Parts(
             store,
+            dht,
             discovery,
             downloads,
             Advertiser(store, discovery, metrics.announced.set),
@@ -198,6 +219,10 @@ class Daemon:
                 "node_id": str(identity.node),
                 "cluster": self._settings.cluster,
                 "unready": unready(),
+                "members": len(parts.dht.members),
+                "records": len(parts.dht.records),
+                "isolated": parts.dht.is_isolated,
+                "trouble": parts.discovery.trouble,
                 "announced_digests": parts.advertiser.announced_count,
                 "bytes_from_local": value("peili_bytes_total", source="local"),
                 "bytes_from_peers": value("peili_bytes_total", source="peer"),
@@ -206,6 +231,11 @@ class Daemon:
             }
 
         return AdminServer(unready, status, self._settings.admin_addr.host)
+
+
+def _bound(name: str, address: Address) -> socket.socket:
+    # Peers find each other by datagrams to the port where they ask each other by HTTP.
+    return (bind_with_udp if name == "peer" else bind)(name, address.host, address.port)
 
 
 async def run(settings: ServeSettings) -> None:

@@ -15,18 +15,21 @@ from pathlib import Path
 
 import msgspec
 
+from dht.contacts import EPOCH_MAX
 from dht.ids import ID_BYTES, IdInvalid, NodeId
 from mirror.errors import MirrorError
 
 NODE_FILE = "node.json"
 # The file has about 80 bytes; whatever is longer is not ours.
 FILE_MAX_BYTES = 4096
-# What every reader of JSON keeps exact.
-EPOCH_MAX = 2**53 - 1
 
 
 class IdentityDamaged(MirrorError):
     """`node.json` does not hold an identity."""
+
+
+class IdentityUsedUp(MirrorError):
+    """This node id has been started as often as the wire can tell."""
 
 
 class IdentityUnwritable(MirrorError):
@@ -35,7 +38,7 @@ class IdentityUnwritable(MirrorError):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`epoch` counts the starts with this data directory, from 1."""
+    """`epoch` counts the starts with this data directory, from 1 to `EPOCH_MAX`."""
 
     node: NodeId
     epoch: int
@@ -48,12 +51,12 @@ class _NodeFile(msgspec.Struct, frozen=True):
 
 def begin(data_dir: Path, random_bytes: Callable[[int], bytes] = os.urandom) -> Identity:
     """Reads the identity, or makes one, and counts this start: it is on disk before this returns. Makes the
-    data directory (0700) where there is none. Raises: IdentityDamaged, IdentityUnwritable."""
+    data directory (0700) where there is none. Raises: IdentityDamaged, IdentityUsedUp, IdentityUnwritable."""
     path = data_dir / NODE_FILE
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         last = _read(path)
-        identity = Identity(NodeId(random_bytes(ID_BYTES)), 1) if last is None else _next(last)
+        identity = Identity(NodeId(random_bytes(ID_BYTES)), 1) if last is None else _next(last, path)
         _write(path, identity)
     except OSError as exc:
         raise IdentityUnwritable(
@@ -63,7 +66,12 @@ def begin(data_dir: Path, random_bytes: Callable[[int], bytes] = os.urandom) -> 
     return identity
 
 
-def _next(last: Identity) -> Identity:
+def _next(last: Identity, path: Path) -> Identity:
+    if last.epoch >= EPOCH_MAX:
+        raise IdentityUsedUp(
+            f"{path} has counted {EPOCH_MAX} starts or more, and no node id lasts longer; delete it and this host "
+            f"joins under a new node id"
+        )
     return Identity(last.node, last.epoch + 1)
 
 
@@ -77,7 +85,7 @@ def _read(path: Path) -> Identity | None:
         if len(content) > FILE_MAX_BYTES:
             raise ValueError(f"it is longer than {FILE_MAX_BYTES} bytes")
         stored = msgspec.json.decode(content, type=_NodeFile)
-        if not 0 < stored.epoch < EPOCH_MAX:
+        if stored.epoch <= 0:
             raise ValueError(f"epoch {stored.epoch} is out of range")
         return Identity(NodeId.parse(stored.id), stored.epoch)
     except (msgspec.DecodeError, IdInvalid, ValueError, RecursionError) as exc:

@@ -5,7 +5,56 @@ Documented in docs/metrics.md; a test compares the two.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from collections import Counter as Counts
+from collections.abc import Iterator, Mapping, Sized
+from itertools import accumulate
+from typing import Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from dht.stats import Histogram, Stats
+from dht.wire.codec import NAMES
+
+# The DHT counts by words of its own. Those that are not known here are one label.
+OTHER: Final = "other"
+RPCS: Final = frozenset(NAMES.values()) | {"unknown"}
+RPC_OUTCOMES: Final = frozenset({"answered", "timeout", "challenged", "told", "ignored"})
+LOOKUP_OUTCOMES: Final = ("found", "missing", "silent", "nobody", "deadline", "isolated")
+DROP_REASONS: Final = frozenset(
+    {
+        # The envelope: not a datagram of ours, or of another cluster.
+        *("short", "long", "version", "flags", "foreign", "mac", "tag", "advertised", "frame_type"),
+        # From where or when it must not come.
+        *("source", "not_local", "stale", "clock", "token", "replayed", "stale_epoch"),
+        *("echo", "duplicate_id", "rate", "amplification"),
+        # What it says.
+        *("bad_request", "bad_arguments", "bad_response", "bad_result", "bad_challenge", "bad_beacon"),
+        *("bad_endpoint", "bad_hashes", "bad_prefix", "bad_verb", "bad_ruling", "no_fence"),
+        *("unknown_rpc", "short_frame"),
+        *("unaddressed", "unasked", "wrong_node", "wrong_source", "challenged_twice", "unexpected_frame"),
+        # Our own side.
+        *("icmp", "no_socket", "no_interface", "send_buffer", "too_long"),
+        "beacon",
+    }
+)
+
+
+class DhtView(Protocol):
+    """What is shown of a DHT."""
+
+    @property
+    def members(self) -> Sized: ...
+
+    @property
+    def records(self) -> Sized: ...
+
+    @property
+    def is_isolated(self) -> bool: ...
+
+    @property
+    def stats(self) -> Stats: ...
 
 
 class Metrics:
@@ -42,6 +91,85 @@ class Metrics:
             for outcome in ("local", "peer", "miss", "refused"):
                 self.requests.labels(kind, outcome)
 
+    def show_dht(self, dht: DhtView) -> None:
+        """Once. Its numbers are read whenever the page is."""
+        self.registry.register(_DhtCollector(dht))
+
     def value(self, name: str, **labels: str) -> int:
         """The present value of a sample, for the status API."""
         return int(self.registry.get_sample_value(name, labels) or 0)
+
+
+class _DhtCollector(Collector):
+    def __init__(self, dht: DhtView) -> None:
+        self._dht = dht
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._dht.stats
+        yield GaugeMetricFamily(
+            "peili_dht_members", "Other nodes that this one knows", value=len(self._dht.members)
+        )
+        yield GaugeMetricFamily(
+            "peili_dht_records", "Provider records that this node keeps", value=len(self._dht.records)
+        )
+        yield GaugeMetricFamily(
+            "peili_dht_isolated", "1 while no other node answers", value=int(self._dht.is_isolated)
+        )
+        yield CounterMetricFamily(
+            "peili_dht_conflicts", "Times that one node id was seen at two live hosts", value=stats.conflicts
+        )
+        yield _rpcs(stats)
+        yield _histogram("peili_dht_rtt_seconds", "Round trips of answered requests", stats.rtt_s)
+        lookups: Counts[tuple[str, ...]] = Counts({(outcome,): 0 for outcome in LOOKUP_OUTCOMES})
+        for outcome, count in stats.lookups.items():
+            lookups[(outcome if outcome in LOOKUP_OUTCOMES else OTHER,)] += count
+        yield _counter("peili_dht_lookups", "Lookups that ended, by outcome", ("outcome",), lookups)
+        yield _histogram("peili_dht_lookup_hops", "Rounds of answered lookups", stats.hops)
+        drops: Counts[tuple[str, ...]] = Counts()
+        for reason, count in stats.drops.items():
+            drops[(_drop_label(reason),)] += count
+        yield _counter("peili_dht_drops", "Datagrams not acted on, by reason", ("reason",), drops)
+        yield _both_ways("peili_dht_datagrams", "Datagrams", stats.datagrams_sent, stats.datagrams_received)
+        yield _both_ways(
+            "peili_dht_bytes",
+            "Bytes in datagrams, without IP and UDP headers",
+            stats.bytes_sent,
+            stats.bytes_received,
+        )
+
+
+def _rpcs(stats: Stats) -> Metric:
+    counts: Counts[tuple[str, ...]] = Counts()
+    for direction, told in (("sent", stats.rpcs_sent), ("received", stats.rpcs_received)):
+        for (rpc, outcome), count in told.items():
+            rpc = rpc if rpc in RPCS else OTHER
+            outcome = outcome if outcome in RPC_OUTCOMES else OTHER
+            counts[direction, rpc, outcome] += count
+    return _counter("peili_dht_rpcs", "Requests, by outcome", ("direction", "rpc", "outcome"), counts)
+
+
+def _drop_label(reason: str) -> str:
+    if reason.startswith("beacon_"):
+        return "beacon"
+    label = reason.replace(" ", "_")
+    return label if label in DROP_REASONS else OTHER
+
+
+def _counter(
+    name: str, about: str, labels: tuple[str, ...], counts: Mapping[tuple[str, ...], int]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, about, labels=labels)
+    for values, count in counts.items():
+        family.add_metric(values, count)
+    return family
+
+
+def _both_ways(name: str, about: str, sent: int, received: int) -> CounterMetricFamily:
+    return _counter(name, about, ("direction",), {("sent",): sent, ("received",): received})
+
+
+def _histogram(name: str, about: str, told: Histogram) -> HistogramMetricFamily:
+    """Prometheus counts cumulatively."""
+    bounds = [*(str(float(bound)) for bound in told.bounds), "+Inf"]
+    buckets = list(zip(bounds, accumulate(told.counts), strict=True))
+    return HistogramMetricFamily(name, about, buckets=buckets, sum_value=told.sum)

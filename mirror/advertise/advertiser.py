@@ -1,4 +1,7 @@
-"""Carries what the store says to discovery. Decides nothing: see `inventory`."""
+"""Carries what the store says to discovery. Decides nothing: see `inventory`.
+
+Says nothing at the end: a host that stops still holds what it holds, and how it leaves is discovery's part.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable
 
 from mirror.advertise.inventory import Announce, Inventory, Withdraw
 from mirror.discovery.base import Discovery
-from mirror.store.base import ContentStore, Snapshot, StreamLost
+from mirror.store.base import ContentStore, StreamLost
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +40,3 @@ class Advertiser:
                     case Withdraw(keys):
                         await self._discovery.withdraw(keys)
             self._gauge(self._inventory.announced_count)
-
-    async def withdraw_all(self) -> None:
-        """This host leaves."""
-        for command in self._inventory.handle(Snapshot({})):
-            if isinstance(command, Withdraw):
-                await self._discovery.withdraw(command.keys)

@@ -8,8 +8,8 @@ import asyncio
 import base64
 import os
 import secrets
-import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from dht.params import Params
 from mirror.demo import origin
 from mirror.demo.children import Child, Children
 from mirror.demo.client import Endpoint
@@ -24,6 +25,7 @@ from mirror.demo.errors import DemoFailed
 from mirror.demo.plan import DemoPlan
 from mirror.demo.together import together
 from mirror.secret import SECRET_BYTES
+from mirror.web.listener import ListenFailed, bind_with_udp
 
 ORIGIN_ADDRESS = "127.0.0.1"
 # Linux has all of 127.0.0.0/8 on its loopback interface.
@@ -33,6 +35,9 @@ CLUSTER_NAME = "peili-demo"
 # Ten daemons that start at once on two slow cores need about 8 s.
 START_TIMEOUT_S = 20.0
 START_POLL_S = 0.05
+# What a host has just stored is known to the others within about a second. What is not known by then is the origin's
+# to send.
+TELL_MAX_S = 3.0
 # Health and facts are short answers on loopback.
 ASK_TIMEOUT_S = 2.0
 
@@ -55,6 +60,13 @@ class DemoHost:
     @property
     def mirror(self) -> Endpoint:
         return Endpoint(self.registry, is_mirror=True)
+
+
+class _Status(msgspec.Struct):
+    """Of /api/v1/status, what is asked here."""
+
+    members: int
+    records: int
 
 
 class Cluster:
@@ -89,9 +101,17 @@ class Cluster:
         }
         for host in self.hosts:
             host.folder.mkdir()
-            arguments = _serve_arguments(host, [other for other in self.hosts if other != host], secret_file)
+            arguments = _serve_arguments(host, self.hosts[0], secret_file)
             started[f"http://{host.admin}/readyz"] = children.start(f"the daemon of {host.name}", arguments)
         await together(self._ready(url, child) for url, child in started.items())
+        everybody = len(self.hosts) - 1
+        if not await self._all(START_TIMEOUT_S, lambda told: all(one.members == everybody for one in told)):
+            raise DemoFailed(f"the daemons have not found each other after {START_TIMEOUT_S:.0f} s")
+
+    async def known(self, blobs_count: int) -> None:
+        """Returns when the cluster knows who holds so many blobs, each held by one host, or after `TELL_MAX_S`."""
+        records_count = blobs_count * min(Params().replicas_count, len(self.hosts))
+        await self._all(TELL_MAX_S, lambda told: sum(one.records for one in told) >= records_count)
 
     async def facts(self) -> origin.Facts:
         """Raises: DemoFailed."""
@@ -104,6 +124,25 @@ class Cluster:
         if status != 200:
             raise DemoFailed(f"the origin does not tell its counts: it answered {status}")
         return msgspec.json.decode(body, type=origin.Facts)
+
+    async def _all(self, limit_s: float, done: Callable[[list[_Status]], bool]) -> bool:
+        """Asks all daemons until what they tell is what is waited for. False: not within the limit."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            if done([await self._status(host) for host in self.hosts]):
+                return True
+            await asyncio.sleep(START_POLL_S)
+        return False
+
+    async def _status(self, host: DemoHost) -> _Status:
+        """Raises: DemoFailed."""
+        try:
+            _, body = await self._ask(f"http://{host.admin}/api/v1/status")
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise DemoFailed(
+                f"the daemon of {host.name} does not tell its status: {str(exc) or type(exc).__name__}"
+            ) from exc
+        return msgspec.json.decode(body, type=_Status)
 
     async def _ready(self, url: str, child: Child) -> None:
         reason = "nothing listens"
@@ -127,12 +166,12 @@ class Cluster:
             return response.status, await response.read()
 
 
-def _serve_arguments(host: DemoHost, others: Sequence[DemoHost], secret_file: Path) -> list[str]:
+def _serve_arguments(host: DemoHost, first: DemoHost, secret_file: Path) -> list[str]:
+    """The same bootstrap for everybody: the first host, itself included."""
     arguments = ["mirror", "serve", "--store", "directory", "--store-dir", str(host.store_folder)]
     arguments += ["--data-dir", str(host.folder / "data")]
     arguments += ["--registry-addr", host.registry, "--peer-addr", host.peer, "--admin-addr", host.admin]
-    for other in others:
-        arguments += ["--bootstrap", f"static:{other.peer}"]
+    arguments += ["--bootstrap", f"static:{first.peer}"]
     arguments += ["--cluster", CLUSTER_NAME, "--cluster-secret-file", str(secret_file)]
     return [*arguments, "--log-level", "info", "--log-format", "text"]
 
@@ -140,12 +179,10 @@ def _serve_arguments(host: DemoHost, others: Sequence[DemoHost], secret_file: Pa
 def _reserve(address: str, ports: ExitStack) -> str:
     """A free port, kept by a socket that is bound and does not listen: with SO_REUSEADDR on both sides, a daemon can
     still bind it, and the kernel gives it to nobody who asks for any port."""
-    sock = ports.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((address, 0))
-    except OSError as exc:
-        raise DemoFailed(f"no port is to be had on {address}: {exc.strerror or exc}") from exc
+        sock = ports.enter_context(bind_with_udp("peer", address, 0))
+    except ListenFailed as exc:
+        raise DemoFailed(f"no port is to be had on {address}: {exc}") from exc
     return f"{address}:{sock.getsockname()[1]}"
 
 

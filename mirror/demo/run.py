@@ -106,8 +106,9 @@ async def _run(plan: DemoPlan, view: View) -> Report:
             f"{rate_text(plan.link_bytes_per_s)}."
         )
         await cluster.start(plan, children, folder)
-        demo = _Demo(cluster, children, view)
         facts = await cluster.facts()
+        # The manifest and the config are blobs as well.
+        demo = _Demo(cluster, children, view, facts.layer_count + 2)
         report = Report(
             plan, facts.image_bytes, facts.layer_count, await demo.direct(), await demo.mirrored()
         )
@@ -116,10 +117,11 @@ async def _run(plan: DemoPlan, view: View) -> Report:
 
 
 class _Demo:
-    def __init__(self, cluster: Cluster, children: Children, view: View) -> None:
+    def __init__(self, cluster: Cluster, children: Children, view: View, blobs_count: int) -> None:
         self._cluster = cluster
         self._children = children
         self._view = view
+        self._blobs_count = blobs_count
 
     async def direct(self) -> PhaseResult:
         """Every host asks the origin, all at once."""
@@ -134,13 +136,15 @@ class _Demo:
         return await self._measure(phase, pulls)
 
     async def mirrored(self) -> PhaseResult:
-        """The first host, then all others at once."""
+        """The first host, then, when it is known what it holds, all others at once."""
         phase = PhaseProgress.of("With Peili: host 1, then the others", len(self._cluster.hosts))
         pairs = list(zip(self._cluster.hosts, phase.hosts, strict=True))
 
         async def pulls() -> None:
-            for group in (pairs[:1], pairs[1:]):
-                await together(self._pull(host, progress, is_mirrored=True) for host, progress in group)
+            (first, first_progress), *others = pairs
+            await self._pull(first, first_progress, is_mirrored=True)
+            await self._cluster.known(self._blobs_count)
+            await together(self._pull(host, progress, is_mirrored=True) for host, progress in others)
 
         return await self._measure(phase, pulls)
 

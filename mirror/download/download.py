@@ -27,7 +27,14 @@ from mirror.errors import StoreUnavailable
 from mirror.oci.byterange import ByteRange, ByteSpan
 from mirror.oci.digest import Digest
 from mirror.peer.client import PeerClient
-from mirror.peer.errors import PeerAbsent, PeerBroke, PeerDisagrees, PeerError, PeerNonsense
+from mirror.peer.errors import (
+    PeerAbsent,
+    PeerBroke,
+    PeerDisagrees,
+    PeerError,
+    PeerNonsense,
+    PeerUnreachable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +138,10 @@ class Download:
             yield
         except PeerAbsent:
             self._sources.absent(peer, self._ports.clock())
+            raise
+        except PeerUnreachable as exc:
+            self._sources.unreachable(peer, self._ports.clock())
+            log.debug("%s", exc, extra={"digest": str(self.digest)})
             raise
         except PeerNonsense as exc:
             self._sources.lied(peer, self._ports.clock())

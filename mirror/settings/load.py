@@ -4,7 +4,7 @@ Rules
 1. Nothing is half-read: a bad value of any setting ends it with a `SettingsError` that names the flag, and
    the variable where the value came from there.
 2. An empty variable counts as not set. A variable of a repeatable setting is a list with commas; `\\,` is a
-   comma inside a value.
+   comma inside a value. A setting's second variable counts where the first is not set.
 3. A flag replaces the variable, also where both may hold several values.
 4. An unknown variable with our prefix is a warning, since it may be a typing error; what Kubernetes injects
    for a Service called `peili…` is not.
@@ -47,6 +47,8 @@ class Values:
     command: Command
     parsed: Mapping[str, tuple[object, ...]]
     origins: Mapping[str, Origin]
+    # The variable, of those settings that one decided.
+    variables: Mapping[str, str]
     warnings: list[str] = field(default_factory=list)
 
     def all(self, setting: Setting[Value]) -> tuple[Value, ...]:
@@ -68,42 +70,48 @@ class Values:
 
     def error(self, setting: Setting[object], message: str) -> SettingsError:
         """For a value that is well-formed and still cannot be used."""
-        return SettingsError(setting.flag, f"{message}{_origin_note(setting, self.origins[setting.name])}")
+        return SettingsError(setting.flag, f"{message}{_variable_note(self.variables.get(setting.name, ''))}")
 
 
 def read(command: Command, flags: Flags, environment: Mapping[str, str]) -> Values:
     """Raises: SettingsError."""
     parsed: dict[str, tuple[object, ...]] = {}
     origins: dict[str, Origin] = {}
+    variables: dict[str, str] = {}
     warnings = _unknown_variables(environment)
     for setting in settings_of(command):
-        origin, texts = _texts(setting, flags.get(setting.field), environment.get(setting.variable, ""))
-        found = tuple(_parse(setting, text, origin) for text in texts)
+        origin, variable, texts = _texts(setting, flags.get(setting.field), environment)
+        found = tuple(_parse(setting, text, origin, variable) for text in texts)
         distinct = tuple(dict.fromkeys(found))
         if len(distinct) < len(found):
             warnings.append(
-                f"{setting.flag}: the same value is given more than once{_origin_note(setting, origin)}"
+                f"{setting.flag}: the same value is given more than once{_variable_note(variable)}"
             )
         parsed[setting.name] = distinct
         origins[setting.name] = origin
-    return Values(command, parsed, origins, warnings)
+        if variable:
+            variables[setting.name] = variable
+    return Values(command, parsed, origins, variables, warnings)
 
 
 def _texts(
-    setting: Setting[object], flag: str | tuple[str, ...] | None, variable: str
-) -> tuple[Origin, tuple[str, ...]]:
+    setting: Setting[object], flag: str | tuple[str, ...] | None, environment: Mapping[str, str]
+) -> tuple[Origin, str, tuple[str, ...]]:
+    """With the variable that the texts came from, empty where it was none."""
     given = (flag,) if isinstance(flag, str) else flag or ()
     if given:
-        return Origin.FLAG, given
-    listed = split_list(variable) if setting.is_repeatable else (variable.strip(),)
-    given = tuple(text for text in listed if text)
-    if given:
-        return Origin.ENVIRONMENT, given
-    return Origin.DEFAULT, () if setting.default is None else (setting.default,)
+        return Origin.FLAG, "", given
+    for variable in setting.variables:
+        told = environment.get(variable, "")
+        listed = split_list(told) if setting.is_repeatable else (told.strip(),)
+        given = tuple(text for text in listed if text)
+        if given:
+            return Origin.ENVIRONMENT, variable, given
+    return Origin.DEFAULT, "", () if setting.default is None else (setting.default,)
 
 
-def _parse(setting: Setting[object], text: str, origin: Origin) -> object:
-    note = _origin_note(setting, origin)
+def _parse(setting: Setting[object], text: str, origin: Origin, variable: str) -> object:
+    note = _variable_note(variable)
     if not text:
         raise SettingsError(setting.flag, f"needs a value, as in {setting.flag} {setting.example}")
     if origin is Origin.ENVIRONMENT and setting.is_repeatable and text.count("{") != text.count("}"):
@@ -122,8 +130,8 @@ def _parse(setting: Setting[object], text: str, origin: Origin) -> object:
         raise SettingsError(setting.flag, f"{exc}{hint}{note}") from exc
 
 
-def _origin_note(setting: Setting[object], origin: Origin) -> str:
-    return f" (from {setting.variable})" if origin is Origin.ENVIRONMENT else ""
+def _variable_note(variable: str) -> str:
+    return f" (from {variable})" if variable else ""
 
 
 def split_list(text: str) -> tuple[str, ...]:
@@ -140,7 +148,7 @@ def split_list(text: str) -> tuple[str, ...]:
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    known = {setting.variable for setting in TABLE}
+    known = {variable for setting in TABLE for variable in setting.variables}
     unknown = sorted(
         name
         for name in environment

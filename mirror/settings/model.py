@@ -44,6 +44,11 @@ class Address:
         return self.host.startswith("127.") or self.host in ("::1", "localhost")
 
     @property
+    def is_name(self) -> bool:
+        """Not an IP address."""
+        return not (":" in self.host or self.host.rpartition(".")[2].isdecimal())
+
+    @property
     def is_every_address(self) -> bool:
         return self.host in (_ANY_IPV4, _ANY_IPV6)
 
@@ -68,6 +73,29 @@ class StaticBootstrap:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsBootstrap:
+    """A name that has the addresses of many peers. `port` 0: the one of our own peer address, which is not known while
+    a value is read; settled settings never have it."""
+
+    name: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"dns:{self.name}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class LanBootstrap:
+    """Whoever is heard on the local network."""
+
+    def __str__(self) -> str:
+        return "lan"
+
+
+Bootstrap = StaticBootstrap | DnsBootstrap | LanBootstrap
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerdStoreSettings:
     """Serve what this host's containerd holds. `containerd_content_path` None: ask containerd."""
 
@@ -86,7 +114,8 @@ class DirectoryStoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """`metrics_addr` None: no metrics listener. `mirrors` empty: every registry. Paths are absolute."""
+    """`metrics_addr` None: no metrics listener. `advertise_addr` None: others reach this host where its datagrams come
+    from. `mirrors` empty: every registry. Paths are absolute."""
 
     store: ContainerdStoreSettings | DirectoryStoreSettings
     data_dir: Path
@@ -94,7 +123,8 @@ class ServeSettings:
     peer_addr: Address
     admin_addr: Address
     metrics_addr: Address | None
-    bootstrap: tuple[StaticBootstrap, ...]
+    advertise_addr: str | None
+    bootstrap: tuple[Bootstrap, ...]
     cluster: str
     cluster_secret_file: Path | None
     mirrors: tuple[str, ...]

@@ -4,23 +4,29 @@ the machine can tell comes as `Surroundings`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path, PurePosixPath
 from re import Pattern
 from typing import Generic, TypeVar
 
+from dht.endpoints import canonical, is_local, scope
 from mirror.errors import SettingsError
 from mirror.log import LogFormat
 from mirror.settings import table
 from mirror.settings.load import Values
 from mirror.settings.model import (
     Address,
+    Bootstrap,
     CleanupSettings,
     ConfigureSettings,
     ContainerdStoreSettings,
     DirectoryStoreSettings,
+    DnsBootstrap,
+    LanBootstrap,
     ServeSettings,
+    StaticBootstrap,
     StoreKind,
 )
 from mirror.settings.table import Setting
@@ -53,14 +59,16 @@ def serve(values: Values, around: Surroundings, default_data_dir: Path) -> Resol
     warnings = list(values.warnings)
     data_dir = _maybe_path(values.maybe(table.DATA_DIR), around) or default_data_dir
     metrics_addr = values.one(table.METRICS_ADDR)
+    peer_addr = _listen(values.one(table.PEER_ADDR), around)
     settings = ServeSettings(
         store=_store(values, data_dir, around, warnings),
         data_dir=data_dir,
         registry_addr=_listen(values.one(table.REGISTRY_ADDR), around),
-        peer_addr=_listen(values.one(table.PEER_ADDR), around),
+        peer_addr=peer_addr,
         admin_addr=_listen(values.one(table.ADMIN_ADDR), around),
         metrics_addr=None if metrics_addr is None else _listen(metrics_addr, around),
-        bootstrap=values.all(table.BOOTSTRAP),
+        advertise_addr=values.maybe(table.ADVERTISE_ADDR),
+        bootstrap=tuple(_with_port(values, entry, peer_addr) for entry in values.all(table.BOOTSTRAP)),
         cluster=values.one(table.CLUSTER),
         cluster_secret_file=_maybe_path(values.maybe(table.CLUSTER_SECRET_FILE), around),
         mirrors=values.all(table.MIRROR),
@@ -70,9 +78,10 @@ def serve(values: Values, around: Surroundings, default_data_dir: Path) -> Resol
         or (LogFormat.TEXT if around.is_terminal else LogFormat.JSON),
     )
     _check_listeners(values, settings)
-    warnings += _exposed(settings)
-    if settings.cluster_secret_file is None and values.is_given(table.CLUSTER):
-        warnings.append("--cluster has no effect without --cluster-secret-file")
+    _check_advertised(values, settings)
+    if settings.cluster_secret_file is None:
+        _check_private(values, settings)
+    warnings += _exposed(settings) + _unheard(settings)
     return Resolved(settings, tuple(warnings))
 
 
@@ -175,6 +184,71 @@ def _taken(
     values: Values, setting: Setting[object], address: Address, other: Setting[object], taken: Address
 ) -> SettingsError:
     return values.error(setting, f"'{address}' is taken by {other.flag} {taken}: choose another port")
+
+
+def _with_port(values: Values, entry: Bootstrap, peer_addr: Address) -> Bootstrap:
+    if not isinstance(entry, DnsBootstrap) or entry.port:
+        return entry
+    if peer_addr.port == 0:
+        raise values.error(
+            table.BOOTSTRAP,
+            f"'dns:{entry.name}' has no port, and --peer-addr {peer_addr} takes any free one: give the port of the "
+            f"other peers, as in dns:{entry.name}:29021",
+        )
+    return dataclasses.replace(entry, port=peer_addr.port)
+
+
+def _check_advertised(values: Values, settings: ServeSettings) -> None:
+    """Against where the daemon listens: what it says of itself must lead there."""
+    advertised, peer_addr = settings.advertise_addr, settings.peer_addr
+    if advertised is None:
+        return
+    if peer_addr.is_loopback != (scope(advertised) == "loopback"):
+        raise values.error(
+            table.ADVERTISE_ADDR,
+            f"{advertised!r} does not lead to --peer-addr {peer_addr}: loopback is reached from this host alone, and "
+            f"only by a loopback address; leave the flag out, or choose another --peer-addr",
+        )
+    listens_at = canonical(peer_addr.host)
+    # A listener at :: serves IPv4 as well.
+    if listens_at != "::" and (":" in advertised) != (":" in listens_at):
+        raise values.error(
+            table.ADVERTISE_ADDR,
+            f"{advertised!r} does not lead to --peer-addr {peer_addr}, which listens to the other IP version; give an "
+            f"address of the same version",
+        )
+
+
+def _check_private(values: Values, settings: ServeSettings) -> None:
+    """Without a secret nobody with a public address is spoken to: such an address is a mistake to tell at once."""
+    addresses: list[tuple[Setting[object], Address]] = [(table.PEER_ADDR, settings.peer_addr)]
+    addresses += [
+        (table.BOOTSTRAP, entry.address)
+        for entry in settings.bootstrap
+        if isinstance(entry, StaticBootstrap) and not entry.address.is_name
+    ]
+    for setting, address in addresses:
+        if not address.is_every_address and not is_local(address.host):
+            raise values.error(
+                setting,
+                f"'{address}' is a public address: without --cluster-secret-file only private ones take part; "
+                f"give the cluster a secret",
+            )
+
+
+def _unheard(settings: ServeSettings) -> list[str]:
+    """What is said to nobody."""
+    warnings = []
+    if settings.advertise_addr is not None and settings.cluster_secret_file is None:
+        warnings.append(
+            "--advertise-addr has no effect without --cluster-secret-file: others take the address that datagrams "
+            "come from"
+        )
+    if settings.peer_addr.is_loopback and any(isinstance(one, LanBootstrap) for one in settings.bootstrap):
+        warnings.append(
+            f"--bootstrap lan finds nobody: --peer-addr {settings.peer_addr} is reached from this host alone"
+        )
+    return warnings
 
 
 def _exposed(settings: ServeSettings) -> list[str]:

@@ -5,7 +5,8 @@ Rules
 2. A default is text, read by the same parser as what a user writes. What the machine decides
    (`Setting.unset`) is described in words.
 3. The variable of a setting is PEILI_ and its name in upper case; no name may look like what Kubernetes
-   injects for a Service (`…_SERVICE_HOST`, `…_PORT`).
+   injects for a Service (`…_SERVICE_HOST`, `…_PORT`). A second one (`also`) is what a pod's manifest sets from a fact
+   of its host.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Setting(Generic[Value_co]):
     default: str | None = None
     unset: str = ""
     is_repeatable: bool = False
+    also: str = ""
 
     @property
     def flag(self) -> str:
@@ -58,6 +60,11 @@ class Setting(Generic[Value_co]):
     @property
     def variable(self) -> str:
         return f"{ENVIRONMENT_PREFIX}{self.field.upper()}"
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """In the order in which they count."""
+        return (self.variable, self.also) if self.also else (self.variable,)
 
     @property
     def default_text(self) -> str:
@@ -150,7 +157,8 @@ PEER_ADDR = Setting(
     name="peer-addr",
     shape="ADDRESS:PORT",
     parse=values.listen_address,
-    help="Where other daemons ask this one. The one port to open between hosts.",
+    help="Where other daemons ask this one: HTTP over TCP, and UDP on the same port to find each other. The one port "
+    "to open between hosts.",
     default=":29021",
     unset=":29021 (every address, IPv6 and IPv4)",
     example="10.0.0.7:29021",
@@ -174,12 +182,25 @@ METRICS_ADDR = Setting(
     example=":29023",
     commands=_SERVE,
 )
+ADVERTISE_ADDR = Setting(
+    name="advertise-addr",
+    shape="ADDRESS",
+    parse=values.advertise_address,
+    help="Where other hosts reach this one, if it is not where its datagrams come from: behind a port forward, or in a "
+    "pod with a host port. The port is that of --peer-addr. Believed only where the cluster has a secret.",
+    unset="what PEILI_HOST_IP says, else where its datagrams come from",
+    example="10.0.0.7",
+    commands=_SERVE,
+    also="PEILI_HOST_IP",
+)
 BOOTSTRAP = Setting(
     name="bootstrap",
-    shape="static:HOST:PORT",
+    shape="static:HOST:PORT|dns:NAME[:PORT]|lan",
     parse=values.bootstrap,
-    help="A peer of the cluster, by the address of its --peer-addr.",
-    unset="none (a cluster of one host)",
+    help="How to find a first peer; it knows all others. static: one by the address of its --peer-addr, tried again "
+    "and again. dns: a name with the addresses of many, such as a headless Service; without a port, that of our own "
+    "--peer-addr. lan: whoever is heard on the local network. The same list may be given to every host.",
+    unset="none (a cluster of one host, until another finds it)",
     example="static:10.0.0.8:29021",
     commands=_SERVE,
     is_repeatable=True,
@@ -188,7 +209,8 @@ CLUSTER = Setting(
     name="cluster",
     shape="NAME",
     parse=values.cluster_name,
-    help="Name of the cluster, mixed into its secret: daemons with another name or secret do not share.",
+    help="Name of the cluster, mixed into its secret: daemons with another name or secret do not find each other and "
+    "do not share. Without a secret the name only keeps those apart that mean well.",
     default="peili",
     example="staging",
     commands=_SERVE,
@@ -199,7 +221,7 @@ CLUSTER_SECRET_FILE = Setting(
     parse=values.path,
     help="The cluster's secret: 32 random bytes in base64 on one line; a second line is accepted, too, "
     "while the secret is changed.",
-    unset="none (any daemon at a private address is a peer)",
+    unset="none (any daemon at a private address is a peer, and no other)",
     example="/etc/peili/secret",
     commands=_SERVE,
 )
@@ -285,6 +307,7 @@ TABLE: tuple[Setting[object], ...] = (
     PEER_ADDR,
     ADMIN_ADDR,
     METRICS_ADDR,
+    ADVERTISE_ADDR,
     BOOTSTRAP,
     CLUSTER,
     CLUSTER_SECRET_FILE,

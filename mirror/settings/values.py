@@ -13,9 +13,10 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import TypeVar
 
+from dht.endpoints import EndpointInvalid, canonical, scope
 from mirror.errors import MirrorError
 from mirror.oci.distribution import NameInvalid, canonical_registry
-from mirror.settings.model import Address, StaticBootstrap
+from mirror.settings.model import Address, Bootstrap, DnsBootstrap, LanBootstrap, StaticBootstrap
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -98,20 +99,58 @@ def listen_address_or_off(text: str) -> Address | None:
     return None if text == "off" else listen_address(text)
 
 
-def bootstrap(text: str) -> StaticBootstrap:
-    """``static:HOST:PORT``."""
+def advertise_address(text: str) -> str:
+    """An IP address by which others can mean this host. The canonical spelling."""
+    try:
+        address = canonical(text)
+    except EndpointInvalid as exc:
+        raise _invalid(
+            text, "is not an IP address: expected one without a port, such as 10.0.0.7 or fd00::7"
+        ) from exc
+    if "%" in address or scope(address) == "link":
+        raise _invalid(text, "is a link-local address: it means something else on every other host")
+    if scope(address) == "none":
+        raise _invalid(text, "is no address of a host: nobody can be reached at it")
+    return address
+
+
+def bootstrap(text: str) -> Bootstrap:
+    """``static:HOST:PORT``, ``dns:NAME`` with or without a port, or ``lan``."""
     kind, _, rest = text.partition(":")
-    if kind != "static":
-        raise _invalid(text, "is not a bootstrap: expected static:HOST:PORT, such as static:10.0.0.7:29021")
+    match kind:
+        case "static":
+            return _static_bootstrap(text, rest)
+        case "dns":
+            return _dns_bootstrap(text, rest)
+        case "lan" if text == "lan":
+            return LanBootstrap()
+    raise _invalid(
+        text,
+        "is not a bootstrap: expected static:HOST:PORT, dns:NAME or lan, such as static:10.0.0.7:29021",
+    )
+
+
+def _static_bootstrap(text: str, rest: str) -> StaticBootstrap:
     host, port = _split(rest)
     literal = _ip_address(host)
-    name = literal or (host if _HOST_NAME.fullmatch(host) and not _looks_numeric(host) else None)
+    name = literal or (host if _is_name(host) else None)
     if name is None:
         raise _invalid(text, "names no host: expected static:HOST:PORT with an IP address or a DNS name")
     address = Address(name, port)
     if port == 0 or address.is_every_address:
         raise _invalid(text, "is no address of a peer: a peer has an address and a port of its own")
     return StaticBootstrap(address)
+
+
+def _dns_bootstrap(text: str, rest: str) -> DnsBootstrap:
+    name, port = _split(rest) if ":" in rest else (rest, None)
+    if _ip_address(name) is not None:
+        raise _invalid(text, "has an address where a name belongs: use static:HOST:PORT for one peer")
+    if not _is_name(name):
+        raise _invalid(text, "names no host: expected dns:NAME or dns:NAME:PORT with a DNS name")
+    if port == 0:
+        raise _invalid(text, "has port 0: peers have a port of their own")
+    return DnsBootstrap(name, port or 0)
 
 
 def path(text: str) -> PurePosixPath:
@@ -189,6 +228,10 @@ def _ip_address(host: str) -> str | None:
         return str(ipaddress.ip_address(host))
     except ValueError:
         return None
+
+
+def _is_name(host: str) -> bool:
+    return _HOST_NAME.fullmatch(host) is not None and not _looks_numeric(host)
 
 
 def _looks_numeric(host: str) -> bool:

@@ -18,6 +18,8 @@ HEADER_MAX_BYTES = 16 * 1024
 # Longer than the 90 s after which containerd closes an idle connection itself: it never sends a request on one that we
 # are just closing.
 KEEPALIVE_S = 120.0
+# Any free port shall be free for datagrams as well. One in some hundred is not.
+PORT_TRIES_COUNT = 8
 
 
 class ListenFailed(MirrorError):
@@ -45,6 +47,29 @@ def bind(name: str, host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
     sock.setblocking(False)
     return sock
+
+
+def bind_with_udp(name: str, host: str, port: int) -> socket.socket:
+    """As `bind`. Where any free port will do, one is taken at which UDP is free, too; it stays free for the caller to
+    bind. Raises: ListenFailed."""
+    for _ in range(PORT_TRIES_COUNT - 1):
+        sock = bind(name, host, port)
+        if port or _udp_is_free(sock):
+            return sock
+        sock.close()
+    return bind(name, host, port)
+
+
+def _udp_is_free(tcp: socket.socket) -> bool:
+    """At the address of `tcp`, and for an IPv6 wildcard at that of IPv4 as well."""
+    with socket.socket(tcp.family, socket.SOCK_DGRAM) as probe:
+        if tcp.family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        try:
+            probe.bind(tcp.getsockname())
+        except OSError:
+            return False
+    return True
 
 
 def _is_no_garbage(record: logging.LogRecord) -> bool:

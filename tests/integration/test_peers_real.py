@@ -6,15 +6,23 @@ import asyncio
 import contextlib
 import itertools
 import json
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+import random
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from containerd.client import Client
-from tests.support.bed_hosts import PEER_PORT, BedHost
+from dht.endpoints import Endpoint
+from dht.ids import key_of
+from dht.service import DHT
+from dht.settings import Settings, StaticBootstrap
+from dht.wire.envelope import Key
+from mirror.discovery.dht_settings import DHT_USE
+from mirror.discovery.peer_info import PeerInfo, encode
+from mirror.secret import ClusterSecret
+from tests.support.bed_hosts import PEER_PORT, SECRET, BedHost
 from tests.support.bed_registry import RealRegistry
 from tests.support.cri_pull import Pulled, PullFailed, cri_pull
 from tests.support.faulty_peer import Fault, faulty_peer
@@ -34,7 +42,8 @@ _SEEDS = itertools.count(50_000)
 
 @dataclass(frozen=True, slots=True)
 class Bed:
-    """`hosts` run; `registry` is on a host of its own and has a name that containerd takes for plain HTTP."""
+    """`hosts` run and know each other; `registry` is on a host of its own and has a name that containerd takes for
+    plain HTTP."""
 
     network: Network
     registry: RealRegistry
@@ -45,6 +54,21 @@ class Bed:
         await self.registry.push(image, repository, "v1")
         name = f"{self.registry.name}/{repository}"
         return f"{name}:v1", f"{name}@{image.manifest.digest}"
+
+    async def known(self, held: dict[BedHost, int]) -> None:
+        """Returns when these hosts hold so many blobs each and every host knows of all of them: where there are fewer
+        hosts than replicas, everybody keeps every record."""
+
+        running = [host for host in self.hosts if host.daemon.running]
+
+        def all_is_known() -> bool:
+            told = {host: host.counted("announced_digests") for host in running}
+            records_count = sum(told.values())
+            return all(told[host] >= count for host, count in held.items()) and all(
+                host.counted("records") >= records_count for host in running
+            )
+
+        await running[0].wait(all_is_known)
 
 
 @contextlib.asynccontextmanager
@@ -57,8 +81,8 @@ async def bed(
     use_local_image_pull: bool = False,
     extra_config: str = "",
     wire_versions: Sequence[int | None] = (),
-    strangers: Callable[[Network], Sequence[str]] = lambda network: (),
 ) -> AsyncIterator[Bed]:
+    """All hosts find each other by the first one's address."""
     missing = netns_or_missing()
     if missing is not None:
         require(missing)
@@ -76,12 +100,11 @@ async def bed(
         await stack.enter_async_context(registry)
 
         def make(number: int, link: HostLink) -> BedHost:
-            others = [f"{other.address}:{PEER_PORT}" for other in links if other is not link]
             host = BedHost(
                 link,
                 home / f"h{number}",
                 tool_bin(f"containerd-{version}"),
-                [*others, *strangers(network)],
+                links[0].address,
                 use_local_image_pull=use_local_image_pull,
                 extra_config=extra_config,
                 wire_version=wire_versions[number] if wire_versions else None,
@@ -95,13 +118,28 @@ async def bed(
         assert all(task.done() for task in started)
         for host in hosts:
             host.configure(registry.name)
+        await hosts[0].wait(lambda: all(host.counted("members") == host_count - 1 for host in hosts))
         yield Bed(network, registry, hosts)
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("", 0))
-        return int(sock.getsockname()[1])
+@contextlib.asynccontextmanager
+async def stranger(it: Bed, http_port: int, digest: str) -> AsyncIterator[None]:
+    """A node at the test's own address that says it holds this digest; whoever believes it asks `http_port` there."""
+    address, cluster = it.network.address, "peili"
+    subkeys = ClusterSecret((SECRET,)).subkeys(DHT_USE, cluster)
+    settings = Settings(
+        node=random.randbytes(20),
+        epoch=1,
+        cluster=cluster,
+        keys=tuple(Key(bytes.fromhex(one.key_id), one.key) for one in subkeys),
+        listen=(Endpoint(address, 0),),
+        info=encode(PeerInfo(http_port)),
+        bootstrap=(StaticBootstrap(it.hosts[0].link.address, PEER_PORT),),
+    )
+    async with DHT(settings) as dht:
+        dht.provide([key_of(digest)])
+        await it.hosts[0].wait(lambda: all(host.counted("records") == 1 for host in it.hosts))
+        yield
 
 
 async def pulled(host: BedHost, image: str) -> Pulled:
@@ -121,6 +159,7 @@ async def test_hosts_pull_by_digest_from_each_other_when_the_registry_is_gone(
         by_tag, by_digest = await it.push(image)
         first, second, third = it.hosts
         first_pull = await pulled(first, by_tag)
+        await it.known({first: len(list(image))})
         await it.registry.stop()
         for host in (second, third):
             assert (await pulled(host, by_digest)).image_id == first_pull.image_id
@@ -136,6 +175,7 @@ async def test_an_image_of_several_platforms_comes_from_peers(short_folder: Path
         first, second = it.hosts
         name = f"{it.registry.name}/lib/multi"
         await pulled(first, f"{name}:v1")
+        await it.known({first: 1 + len(list(index.images[0]))})
         await it.registry.stop()
         await pulled(second, f"{name}@{index.manifest.digest}")
 
@@ -148,6 +188,7 @@ async def test_parallel_ranges_of_containerd_come_from_peers(short_folder: Path)
         by_tag, by_digest = await it.push(image)
         first, second = it.hosts
         await pulled(first, by_tag)
+        await it.known({first: len(list(image))})
         await it.registry.stop()
         await pulled(second, by_digest)
         assert " 206" in second.daemon.log(), "the ranges were not used"
@@ -161,6 +202,7 @@ async def test_a_peer_killed_mid_blob_costs_nothing_but_itself(short_folder: Pat
         first, second, third = it.hosts
         for host in (first, second):
             await pulled(host, by_tag)
+        await it.known({first: len(list(image)), second: len(list(image))})
         await it.registry.stop()
         before = [host.link.tx_bytes() for host in (first, second)]
         # The second host had the image from the first.
@@ -193,12 +235,10 @@ async def test_a_peer_that_lies_spoils_one_pull_at_most_and_no_later_one(
     image = build_image(next(_SEEDS), [3_000_000])
     layer = image.layers[0].content
     async with contextlib.AsyncExitStack() as stack:
-        port = free_port()
-        it = await stack.enter_async_context(
-            bed(short_folder, version, 1, strangers=lambda network: [f"{network.address}:{port}"])
-        )
-        lying = faulty_peer(layer, Fault.WRONG_BYTE, 1000, address=it.network.address, port=port)
+        it = await stack.enter_async_context(bed(short_folder, version, 1))
+        lying = faulty_peer(layer, Fault.WRONG_BYTE, 1000, address=it.network.address)
         liar = await stack.enter_async_context(lying)
+        await stack.enter_async_context(stranger(it, liar.peer.port, image.layers[0].digest))
         (host,) = it.hosts
         by_tag, _ = await it.push(image)
         first = await cri_pull(host.containerd, by_tag)
@@ -245,6 +285,7 @@ async def test_the_daemon_recovers_by_itself_when_containerd_restarts(
         await first.containerd.start()
         await first.wait(lambda: first.ready()[0] == 200)
         await pulled(first, tag_two)
+        await it.known({first: len(list(one)) + len(list(two))})
         await it.registry.stop()
         for name in (digest_one, digest_two):
             await pulled(second, name)
@@ -262,6 +303,8 @@ async def test_a_daemon_may_start_before_containerd(short_folder: Path) -> None:
         await first.wait(lambda: first.ready()[0] == 503)
         await first.containerd.start()
         await first.wait(lambda: first.ready()[0] == 200)
+        await second.wait(lambda: second.counted("members") == 1)
+        await it.known({first: len(list(image))})
         await it.registry.stop()
         await pulled(second, by_digest)
 
@@ -273,10 +316,11 @@ async def test_a_deleted_image_is_no_longer_served(short_folder: Path) -> None:
         first, second = it.hosts
         by_tag, by_digest = await it.push(image)
         await pulled(first, by_tag)
-        await first.wait(lambda: first.counted("announced_digests") == 3)
+        await it.known({first: 3})
         async with Client(first.containerd.socket) as client:
             await client.cri.remove_image(by_tag)
         await first.wait(lambda: first.counted("announced_digests") == 0)
+        await first.wait(lambda: all(host.counted("records") == 0 for host in it.hosts))
         await it.registry.stop()
         assert isinstance(await cri_pull(second.containerd, by_digest), PullFailed)
 
@@ -303,8 +347,10 @@ async def test_a_peer_of_another_release_is_left_aside_and_named_once(short_fold
     async with bed(short_folder, "1.7", 3, wire_versions=(9, None, None)) as it:
         newer, second, third = it.hosts
         by_tag, by_digest = await it.push(image)
-        for host in (newer, second):
-            await pulled(host, by_tag)
+        await pulled(newer, by_tag)
+        await it.known({newer: len(list(image))})
+        await pulled(second, by_tag)
+        await it.known({second: len(list(image))})
         await it.registry.stop()
         await pulled(third, by_digest)
         assert newer.counted("bytes_served_to_peers") == 0

@@ -1,29 +1,35 @@
-"""The order in which a whole daemon stops, with the in-memory discovery in place of the static one."""
+"""What a whole daemon does while it stops, in which order, and what the others know of it meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Collection
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
 
+from dht.service import DHT
 from mirror import daemon as composition
 from mirror.discovery.base import Peer
+from mirror.discovery.dht_discovery import DhtDiscovery
 from mirror.log import LogFormat, LogLevel
 from mirror.oci.digest import Digest
-from mirror.settings.model import Address, DirectoryStoreSettings, ServeSettings
-from tests.support.memory_discovery import MemoryCluster, MemoryDiscovery
+from mirror.settings.model import Address, Bootstrap, DirectoryStoreSettings, ServeSettings
+from tests.support.dht_hosts import POLL_S, dht_host, until
 
 BLOB = b"held by this host"
+ANYWHERE = Address("127.0.0.1", 0)
 
 
-class NotingDiscovery(MemoryDiscovery):
+class NotingDiscovery(DhtDiscovery):
     """Notes what happens to it, in order."""
 
-    def __init__(self) -> None:
-        super().__init__(MemoryCluster(), Peer("10.0.0.1", 29021))
+    def __init__(self, dht: DHT, own: Collection[Peer]) -> None:
+        super().__init__(dht, own)
+        self.peer = next(peer for peer in own if peer.address == ANYWHERE.host)
         self.notes: list[str] = []
 
     async def run(self) -> None:
@@ -41,35 +47,85 @@ class NotingDiscovery(MemoryDiscovery):
         self.notes.append("withdrew")
 
 
-async def test_a_daemon_withdraws_while_its_discovery_still_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    discovery = NotingDiscovery()
-    monkeypatch.setattr(composition, "StaticDiscovery", lambda *arguments: discovery)
-    blobs = tmp_path / "store" / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-    (tmp_path / "store" / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    (blobs / Digest.of(BLOB).encoded).write_bytes(BLOB)
-    anywhere = Address("127.0.0.1", 0)
-    settings = ServeSettings(
-        store=DirectoryStoreSettings(tmp_path / "store", 1 << 20),
-        data_dir=tmp_path / "data",
-        registry_addr=anywhere,
-        peer_addr=anywhere,
-        admin_addr=anywhere,
+def blob_path(folder: Path) -> Path:
+    return folder / "store" / "blobs" / "sha256" / Digest.of(BLOB).encoded
+
+
+def settings(folder: Path, bootstrap: tuple[Bootstrap, ...] = ()) -> ServeSettings:
+    blob_path(folder).parent.mkdir(parents=True)
+    (folder / "store" / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    blob_path(folder).write_bytes(BLOB)
+    return ServeSettings(
+        store=DirectoryStoreSettings(folder / "store", 1 << 20),
+        data_dir=folder / "data",
+        registry_addr=ANYWHERE,
+        peer_addr=ANYWHERE,
+        admin_addr=ANYWHERE,
         metrics_addr=None,
-        bootstrap=(),
+        advertise_addr=None,
+        bootstrap=bootstrap,
         cluster="lab",
         cluster_secret_file=None,
         mirrors=(),
-        filters=(re.compile("^never$"),),
+        filters=(),
         log_level=LogLevel.INFO,
         log_format=LogFormat.TEXT,
     )
-    made = composition.Daemon(settings)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        tasks.create_task(made.run())
-        while discovery.notes != ["announced"]:
-            await asyncio.sleep(0.01)
-        made.stop()
-    assert discovery.notes == ["announced", "withdrew", "ended"]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[NotingDiscovery]:
+    """The discovery of each daemon, once it is composed."""
+    found: list[NotingDiscovery] = []
+
+    def make(dht: DHT, own: Collection[Peer]) -> NotingDiscovery:
+        found.append(NotingDiscovery(dht, own))
+        return found[-1]
+
+    monkeypatch.setattr(composition, "DhtDiscovery", make)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def running(told: ServeSettings) -> AsyncIterator[composition.Daemon]:
+    """Ends when it was stopped."""
+    daemon = composition.Daemon(told)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        tasks.create_task(daemon.run())
+        yield daemon
+        daemon.stop()
+
+
+async def test_a_daemon_that_stops_withdraws_nothing(tmp_path: Path, made: list[NotingDiscovery]) -> None:
+    async with running(settings(tmp_path)):
+        await until(lambda: bool(made) and made[0].notes == ["announced"])
+    assert made[0].notes == ["announced", "ended"]
+
+
+async def test_others_lose_sight_of_a_daemon_that_stops_and_find_its_records_when_it_is_back(
+    tmp_path: Path, made: list[NotingDiscovery]
+) -> None:
+    key = str(Digest.of(BLOB))
+    async with dht_host(tmp_path / "other", secret=None) as other:
+
+        async def found() -> set[Peer]:
+            return {provider.peer async for provider in other.discovery.find_providers(key)}
+
+        told = settings(tmp_path, (other.bootstrap,))
+        async with running(told) as daemon:
+            await until(lambda: len(other.dht.records) == 1)
+            stopped_at = time.monotonic()
+            daemon.stop()
+            await until(lambda: len(other.dht.members) == 0)
+            # It says goodbye at once, and saves little.
+            assert time.monotonic() - stopped_at < 2
+        assert await found() == set()
+        assert len(other.dht.records) == 1, "what it announced is kept for its return"
+        # It has nothing to announce any more, and is not told whom to ask: what is found then is what both have kept.
+        blob_path(tmp_path).unlink()
+        async with running(dataclasses.replace(told, bootstrap=())):
+            async with asyncio.timeout(30):
+                while not await found():
+                    await asyncio.sleep(POLL_S)
+            assert await found() == {made[1].peer}
+            assert made[1].notes == []

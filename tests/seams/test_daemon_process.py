@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import random
 import signal
 import socket
@@ -15,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mirror_host import ask
+from mirror.discovery.base import Peer
+from mirror.settings.model import Address, StaticBootstrap
+from tests.support.dht_hosts import dht_host, until
+from tests.support.mirror_host import Answer, ask
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +32,16 @@ DEADLINE_S = 20.0
 class Running:
     process: asyncio.subprocess.Process
     registry_port: int
+    peer_port: int
     admin_port: int
+    metrics_port: int
+
+    async def status(self) -> dict[str, object]:
+        told: dict[str, object] = json.loads((await self.admin("/api/v1/status")).body)
+        return told
+
+    async def admin(self, path: str) -> Answer:
+        return await ask(f"http://127.0.0.1:{self.admin_port}{path}")
 
     @property
     def blob_request(self) -> bytes:
@@ -44,11 +57,12 @@ def free_ports(count: int) -> list[int]:
 
 
 def command(folder: Path, ports: list[int]) -> list[str]:
-    registry, peer, admin = ports
+    registry, peer, admin, metrics = ports
     return [
         *(sys.executable, "-m", "mirror", "serve", "--store=directory", f"--store-dir={folder / 'store'}"),
         *(f"--data-dir={folder / 'data'}", f"--registry-addr=127.0.0.1:{registry}"),
         *(f"--peer-addr=127.0.0.1:{peer}", f"--admin-addr=127.0.0.1:{admin}", "--log-format=text"),
+        f"--metrics-addr=127.0.0.1:{metrics}",
     ]
 
 
@@ -58,14 +72,14 @@ async def daemon(folder: Path) -> AsyncIterator[Running]:
     blobs.mkdir(parents=True, exist_ok=True)
     (folder / "store" / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (blobs / DIGEST).write_bytes(BLOB)
-    ports = free_ports(3)
+    ports = free_ports(4)
     process = await asyncio.create_subprocess_exec(*command(folder, ports), stderr=asyncio.subprocess.DEVNULL)
     try:
         async with asyncio.timeout(DEADLINE_S):
             while not await is_ready(ports[2]):
                 assert process.returncode is None
                 await asyncio.sleep(0.05)
-        yield Running(process, ports[0], ports[2])
+        yield Running(process, *ports)
     finally:
         if process.returncode is None:
             process.kill()
@@ -127,8 +141,8 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 async def test_a_second_daemon_on_the_host_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     async with daemon(tmp_path) as running:
-        taken = command(tmp_path / "other", [running.registry_port, *free_ports(2)])
-        shared = [*command(tmp_path, free_ports(3))]
+        taken = command(tmp_path / "other", [running.registry_port, *free_ports(3)])
+        shared = [*command(tmp_path, free_ports(4))]
         for arguments, words in ((taken, "--registry-addr"), (shared, "in use by another daemon")):
             second = await asyncio.create_subprocess_exec(*arguments, stderr=asyncio.subprocess.PIPE)
             async with asyncio.timeout(DEADLINE_S):
@@ -137,3 +151,28 @@ async def test_a_second_daemon_on_the_host_is_refused_and_the_first_goes_on(tmp_
             last = errors.decode().splitlines()[-1]
             assert last.startswith("peili: ") and words in last, errors.decode()
         assert await is_ready(running.admin_port)
+
+
+async def test_a_daemon_tells_who_it_is_and_whom_it_knows(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as running:
+        alone = await running.status()
+        assert alone["node_id"] == json.loads((tmp_path / "data" / "node.json").read_bytes())["id"]
+        assert {name: alone[name] for name in ("members", "isolated", "trouble", "unready")} == {
+            "members": 0,
+            "isolated": False,
+            "trouble": None,
+            "unready": [],
+        }
+        entry = StaticBootstrap(Address("127.0.0.1", running.peer_port))
+        async with dht_host(tmp_path / "other", bootstrap=[entry], secret=None, cluster="peili") as other:
+            await until(lambda: len(other.dht.members) == 1 and len(other.dht.records) == 1)
+            found = {one.peer async for one in other.discovery.find_providers(f"sha256:{DIGEST}")}
+            assert found == {Peer("127.0.0.1", running.peer_port)}
+            async with asyncio.timeout(DEADLINE_S):
+                while (status := await running.status())["records"] != 1:
+                    await asyncio.sleep(0.02)
+            assert (status["members"], status["announced_digests"]) == (1, 1)
+            page = (await ask(f"http://127.0.0.1:{running.metrics_port}/metrics")).body.decode()
+            assert "\npeili_dht_members 1.0\n" in page and "\npeili_dht_records 1.0\n" in page
+            assert 'peili_dht_rpcs_total{direction="received",outcome="answered",rpc="join"} 1.0' in page
+        assert (await running.admin("/readyz")).status == 200

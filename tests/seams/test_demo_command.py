@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -164,6 +165,21 @@ async def test_a_signal_in_the_middle_leaves_nothing_behind(
     assert json.loads(ran.stdout)["ok"] is False
     assert not list(place.iterdir())
     assert processes_of(place) == []
+
+
+async def test_all_daemons_find_each_other_by_the_address_of_the_first(place: Path) -> None:
+    process = start(place, *LONG)
+    await until(lambda: len(daemons_of(place)) == 2)
+    told = []
+    for pid in daemons_of(place):
+        words = (Path("/proc") / str(pid) / "cmdline").read_text().split("\0")
+        flags = dict(itertools.pairwise(words))
+        assert words.count("--bootstrap") == 1
+        told.append((flags["--bootstrap"], f"static:{flags['--peer-addr']}"))
+    process.send_signal(signal.SIGTERM)
+    await end(process)
+    assert len({bootstrap for bootstrap, _ in told}) == 1
+    assert told[0][0] in [own for _, own in told]
 
 
 async def test_no_process_outlives_a_demo_that_is_killed(place: Path) -> None:

@@ -5,6 +5,7 @@ Real registry server, real peer server, and peers that fail at a chosen byte.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
@@ -248,3 +249,25 @@ async def test_a_peer_of_another_wire_version_is_named_once(caplog: pytest.LogCa
     named = [record for record in caplog.records if "wire version 7, 8" in record.getMessage()]
     assert len(named) == 1
     assert newer.peer.address in named[0].getMessage()
+
+
+async def test_a_peer_that_is_gone_is_not_tried_for_every_digest() -> None:
+    """Each try at a host that was switched off would cost the pull a second."""
+    tries = 0
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tries
+        tries += 1
+        writer.close()
+
+    blobs = [b"blob %d" % number for number in range(20)]
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    gone = Peer("127.0.0.1", server.sockets[0].getsockname()[1])
+    async with (
+        server,
+        mirror_host(*blobs) as good,
+        mirror_host(peers=[gone, good.peer], clock=lambda: 0.0) as host,
+    ):
+        for data in blobs:
+            assert (await ask(url(host, data))).body == data
+    assert 1 <= tries <= 2  # aiohttp may connect once more by itself

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -25,17 +25,19 @@ ADMIN_PORT: Final = 29022
 WAIT_S: Final = 20.0
 _POLL_S: Final = 0.02
 ROOT: Final = Path(__file__).resolve().parents[2]
+SECRET: Final = b"the secret of the bed".ljust(32, b".")
 
 
 class BedHost:
-    """`peers` are other daemons, as address:port. `wire_version`: a daemon of another release."""
+    """`bootstrap` is the address of one host of the bed, the same for all, that host included. `wire_version`: a daemon
+    of another release."""
 
     def __init__(
         self,
         link: HostLink,
         folder: Path,
         binaries: Path,
-        peers: Sequence[str],
+        bootstrap: str,
         *,
         use_local_image_pull: bool = False,
         extra_config: str = "",
@@ -54,7 +56,7 @@ class BedHost:
         )
         folder.mkdir(parents=True)
         secret = folder / "secret"
-        secret.write_bytes(base64.b64encode(b"the secret of the bed".ljust(32, b".")))
+        secret.write_bytes(base64.b64encode(SECRET))
         secret.chmod(0o600)
         self.daemon = BedProcess(
             [
@@ -67,7 +69,7 @@ class BedHost:
                 f"--admin-addr=127.0.0.1:{ADMIN_PORT}",
                 f"--cluster-secret-file={secret}",
                 "--log-level=debug",
-                *(f"--bootstrap=static:{peer}" for peer in peers),
+                f"--bootstrap=static:{bootstrap}:{PEER_PORT}",
             ],
             folder / "daemon.log",
             netns=link.netns,

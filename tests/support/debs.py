@@ -57,6 +57,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "containerd-1.6": Recipe("bookworm", "containerd", _CONTAINERD),
     "containerd-1.7": Recipe("trixie", "containerd", _CONTAINERD),
     "containerd-2.1": Recipe("sid", "containerd", _CONTAINERD),
+    "dnsmasq": Recipe("bookworm", "dnsmasq-base", ("dnsmasq",)),
     "docker-registry": Recipe("bookworm", "docker-registry", ("docker-registry",)),
     "nginx": Recipe("bookworm", "nginx", ("nginx",)),
     "wrk": Recipe("bookworm", "wrk", ("wrk",)),
@@ -134,16 +135,20 @@ def _unpack(apt: _Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
     needs_libraries = [path for path in found.values() if _missing_libraries(path, "")]
     library_path = ""
     if needs_libraries:
-        libraries = [word for word in _dependencies(deb) if word.startswith("lib") and word != "libc6"]
-        for library in libraries:
+        lacking = [line for path in needs_libraries for line in _missing_libraries(path, "")]
+        libraries = _libraries(deb)
+        for library in libraries:  # grows by what each of them needs itself
             debs.append(apt.download(library))
             _run(["dpkg-deb", "-x", str(debs[-1]), str(scratch / "lib.d")])
-        folders = sorted({path.parent for path in (scratch / "lib.d").rglob("*.so*")})
-        library_path = ":".join(f"$here/{folder.relative_to(scratch)}" for folder in folders)
-        for path in needs_libraries:
-            lacking = _missing_libraries(path, ":".join(map(str, folders)))
-            if lacking:
-                raise FetchError(f"{recipe.package} of Debian {recipe.suite} lacks {'; '.join(lacking)}.")
+            folders = sorted({path.parent for path in (scratch / "lib.d").rglob("*.so*")})
+            library_path = ":".join(f"$here/{folder.relative_to(scratch)}" for folder in folders)
+            found_in = ":".join(map(str, folders))
+            lacking = [line for path in needs_libraries for line in _missing_libraries(path, found_in)]
+            if not lacking:
+                break
+            libraries += [name for name in _libraries(debs[-1]) if name not in libraries]
+        if lacking:
+            raise FetchError(f"{recipe.package} of Debian {recipe.suite} lacks {'; '.join(lacking)}.")
     bin_folder = scratch / "bin"
     bin_folder.mkdir()
     for name, path in found.items():
@@ -183,6 +188,10 @@ def _missing_libraries(executable: Path, library_path: str) -> list[str]:
         ["ldd", str(executable)], capture_output=True, text=True, check=False, env=environment
     )
     return [line.strip() for line in (result.stdout + result.stderr).splitlines() if "not found" in line]
+
+
+def _libraries(deb: Path) -> list[str]:
+    return [name for name in _dependencies(deb) if name.startswith("lib") and name != "libc6"]
 
 
 def _dependencies(deb: Path) -> list[str]:

@@ -1,4 +1,5 @@
-"""Discovery in memory: a registry of keys that several hosts of a test share. Passes the port's conformance suite.
+"""Discovery in memory: a registry of keys that several hosts of a test share, which passes the port's conformance
+suite; and one that names the same peers for every key, for tests of what comes after discovery.
 
 Providers come complete ones first, in the order in which they announced.
 """
@@ -6,7 +7,7 @@ Providers come complete ones first, in the order in which they announced.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 from mirror.discovery.base import Peer, Provider, ProviderState
 
@@ -55,3 +56,27 @@ class MemoryDiscovery:
     async def withdraw(self, keys: Collection[str]) -> None:
         for key in keys:
             self._cluster.withdraw(key, self._peer)
+
+
+class HearsayDiscovery:
+    """Says of every key that each of these peers holds it. Whoever believes it finds out by asking them."""
+
+    def __init__(self, peers: Sequence[Peer]) -> None:
+        self._peers = tuple(peers)
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    @property
+    def unready(self) -> str | None:
+        return None
+
+    async def find_providers(self, key: str) -> AsyncGenerator[Provider, None]:
+        for peer in self._peers:
+            yield Provider(peer, ProviderState.COMPLETE)
+
+    async def announce(self, keys: Collection[str]) -> None:
+        del keys
+
+    async def withdraw(self, keys: Collection[str]) -> None:
+        del keys

@@ -15,7 +15,6 @@ from yarl import URL
 
 from dht.ids import NodeId
 from mirror.discovery.base import Discovery, Peer
-from mirror.discovery.static_discovery import StaticDiscovery
 from mirror.download.download import DownloadPorts
 from mirror.download.downloads import Downloads
 from mirror.metrics import Metrics
@@ -26,6 +25,7 @@ from mirror.registry.policy import Policy
 from mirror.registry.registry import Registry
 from mirror.secret import ClusterSecret, Subkey
 from mirror.web.listener import Listener, bind
+from tests.support.memory_discovery import HearsayDiscovery
 from tests.support.memory_store import MemoryStore
 
 SECRET = ClusterSecret((b"s" * 32,))
@@ -57,13 +57,14 @@ async def mirror_host(
     clock: Callable[[], float] = time.monotonic,
     unix_clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[MirrorHost]:
+    """`peers`: those that are said to hold whatever is asked for."""
     keys = subkeys() if keys is None else keys
     store = MemoryStore(*blobs, has_files=has_files)
     metrics = Metrics()
     strangers = Strangers()
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(PeerClient(keys, unix_clock, strangers))
-        found_by = discovery or StaticDiscovery(peers, client.size_bytes, clock)
+        found_by = discovery or HearsayDiscovery(peers)
         ports = DownloadPorts(found_by, client, store.discard_ingest, metrics.peer_received_bytes.inc, clock)
         downloads = Downloads(ports, random.Random(7))
         registry = Registry(

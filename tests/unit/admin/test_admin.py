@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
 
 from mirror.admin.server import AdminServer, host_name, metrics_app
 from mirror.metrics import Metrics
-from mirror.web.listener import Listener, ListenFailed, bind
+from mirror.web import listener
+from mirror.web.listener import Listener, ListenFailed, bind, bind_with_udp
+from tests.support.dht_view import View
 from tests.support.mirror_host import ask
 
 DOCUMENT = (Path(__file__).resolve().parents[3] / "docs/metrics.md").read_text()
@@ -18,14 +21,14 @@ DOCUMENT = (Path(__file__).resolve().parents[3] / "docs/metrics.md").read_text()
 
 async def test_ready_with_reasons_and_without() -> None:
     reasons = ["containerd at /run/x.sock: not there"]
-    listener = Listener(
+    served = Listener(
         AdminServer(lambda: reasons, lambda: {"a": 1}, "127.0.0.1").app,
         bind("admin", "127.0.0.1", 0),
         drain_s=0.1,
     )
-    await listener.start()
+    await served.start()
     try:
-        url = f"http://127.0.0.1:{listener.address[1]}"
+        url = f"http://127.0.0.1:{served.address[1]}"
         answer = await ask(url + "/readyz")
         assert (answer.status, answer.body.decode()) == (503, reasons[0] + "\n")
         assert (await ask(url + "/livez")).status == 200
@@ -34,7 +37,7 @@ async def test_ready_with_reasons_and_without() -> None:
         assert json.loads((await ask(url + "/api/v1/status")).body) == {"a": 1}
         assert (await ask(url + "/api/v1/status", "POST")).status == 405
     finally:
-        await listener.stop()
+        await served.stop()
 
 
 @pytest.mark.parametrize(
@@ -42,12 +45,12 @@ async def test_ready_with_reasons_and_without() -> None:
     [("evil.example", 421), ("evil.example:29022", 421), ("localhost:1", 200), ("[::1]:5", 200)],
 )
 async def test_a_foreign_host_header_is_refused(host: str, status: int) -> None:
-    listener = Listener(AdminServer(list, dict, "127.0.0.1").app, bind("admin", "127.0.0.1", 0), drain_s=0.1)
-    await listener.start()
+    served = Listener(AdminServer(list, dict, "127.0.0.1").app, bind("admin", "127.0.0.1", 0), drain_s=0.1)
+    await served.start()
     try:
-        assert (await ask(f"http://127.0.0.1:{listener.address[1]}/readyz", Host=host)).status == status
+        assert (await ask(f"http://127.0.0.1:{served.address[1]}/readyz", Host=host)).status == status
     finally:
-        await listener.stop()
+        await served.stop()
 
 
 @pytest.mark.parametrize(
@@ -58,18 +61,20 @@ def test_the_name_in_a_host_header(text: str, name: str) -> None:
 
 
 async def test_the_metrics_page_holds_what_the_document_names() -> None:
-    listener = Listener(metrics_app(Metrics()), bind("metrics", "127.0.0.1", 0), drain_s=0.1)
-    await listener.start()
+    metrics = Metrics()
+    metrics.show_dht(View())
+    served = Listener(metrics_app(metrics), bind("metrics", "127.0.0.1", 0), drain_s=0.1)
+    await served.start()
     try:
-        page = (await ask(f"http://127.0.0.1:{listener.address[1]}/metrics")).body.decode()
+        page = (await ask(f"http://127.0.0.1:{served.address[1]}/metrics")).body.decode()
     finally:
-        await listener.stop()
-    served = {
-        name
-        for name in re.findall(r"^(peili_\w+)(?:\{[^}]*\})? ", page, re.MULTILINE)
+        await served.stop()
+    shown = {
+        (name, kind)
+        for name, kind in re.findall(r"^# TYPE (peili_\w+) (\w+)$", page, re.MULTILINE)
         if not name.endswith("_created")
     }
-    assert served == set(re.findall(r"^\| `(peili_\w+)`", DOCUMENT, re.MULTILINE))
+    assert shown == set(re.findall(r"^\| `(peili_\w+)` \| (\w+) \|", DOCUMENT, re.MULTILINE))
 
 
 def test_an_address_in_use_is_named_with_its_flag() -> None:
@@ -84,9 +89,33 @@ def test_an_address_in_use_is_named_with_its_flag() -> None:
         bind("registry", "127.0.0.1", taken.getsockname()[1])
 
 
-def test_an_ipv6_wildcard_serves_ipv4_too() -> None:
-    import socket
+@pytest.mark.parametrize(("listens_at", "datagrams_at"), [("127.0.0.1", "127.0.0.1"), ("::", "0.0.0.0")])
+def test_any_free_port_is_one_where_datagrams_come_too(
+    listens_at: str, datagrams_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken, bind("peer", listens_at, 0) as free:
+        taken.bind((datagrams_at, 0))
+        free_port = free.getsockname()[1]
+        free.close()
+        # What the kernel gives for port 0 is its own choice: here it is the one that is taken, first.
+        choices = iter([taken.getsockname()[1], free_port])
+        monkeypatch.setattr(
+            listener, "bind", lambda name, host, port: bind(name, host, port or next(choices))
+        )
+        with bind_with_udp("peer", listens_at, 0) as found:
+            assert found.getsockname()[1] == free_port
 
+
+def test_a_port_that_is_asked_for_is_the_one_whatever_datagrams_do() -> None:
+    """The DHT says what is wrong when it binds."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with bind_with_udp("peer", "127.0.0.1", port) as found:
+            assert found.getsockname()[1] == port
+
+
+def test_an_ipv6_wildcard_serves_ipv4_too() -> None:
     with bind("peer", "::", 0) as sock:
         sock.listen()
         with socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=5):

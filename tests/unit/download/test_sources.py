@@ -3,7 +3,16 @@ import random
 import pytest
 
 from mirror.discovery.base import Peer, Provider, ProviderState
-from mirror.download.sources import ABSENT_REST_S, BAN_S, BANS_MAX_COUNT, FAILURE_REST_S, Bans, Sources
+from mirror.download.sources import (
+    ABSENT_REST_S,
+    BAN_S,
+    BANS_MAX_COUNT,
+    FAILURE_REST_S,
+    UNREACHABLE_MAX_S,
+    UNREACHABLE_S,
+    Bans,
+    Sources,
+)
 
 A, B, C = (Peer(f"10.0.0.{n}", 29021) for n in (1, 2, 3))
 
@@ -88,6 +97,44 @@ def test_a_liar_is_out_of_every_download_for_a_while() -> None:
     assert here.choose(0.0) == B
     assert there.choose(BAN_S - 0.01) is None
     assert there.choose(BAN_S) == A
+
+
+def test_a_peer_that_cannot_be_reached_is_left_out_of_every_download_longer_each_time() -> None:
+    bans, now = Bans(), 0.0
+    for number in range(8):
+        here, there = sources(A, B, bans=bans), sources(A, bans=bans)
+        rest_s = min(UNREACHABLE_S * 2**number, UNREACHABLE_MAX_S)
+        here.unreachable(A, now)
+        assert here.choose(now) == B
+        assert there.choose(now + rest_s - 0.01) is None
+        assert there.choose(now + rest_s) == A
+        now += rest_s
+
+
+def test_downloads_that_fail_together_at_one_peer_count_once() -> None:
+    bans = Bans()
+    for _ in range(5):
+        sources(A, bans=bans).unreachable(A, 0.0)
+    assert sources(A, bans=bans).choose(UNREACHABLE_S) == A
+
+
+def test_a_peer_that_served_again_is_not_thought_gone() -> None:
+    bans = Bans()
+    made = sources(A, bans=bans)
+    made.unreachable(A, 0.0)
+    made.served(A)
+    assert sources(A, bans=bans).choose(0.0) == A
+    sources(A, bans=bans).unreachable(A, 10.0)
+    assert sources(A, bans=bans).choose(10.0 + UNREACHABLE_S) == A
+
+
+@pytest.mark.parametrize("extra", [0, 1, 50])
+def test_the_memory_of_unreachable_peers_is_bounded(extra: int) -> None:
+    bans = Bans()
+    for number in range(BANS_MAX_COUNT + extra):
+        bans.unreachable(Peer("10.0.0.1", number), 0.0)
+    held = sum(bans.banned(Peer("10.0.0.1", number), 1.0) for number in range(BANS_MAX_COUNT + extra))
+    assert held == BANS_MAX_COUNT
 
 
 @pytest.mark.parametrize("extra", [0, 1, 50])

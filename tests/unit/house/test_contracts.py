@@ -18,6 +18,11 @@ ROOT = Path(__file__).resolve().parents[3]
 PURE = [
     *sorted((ROOT / "mirror/oci").glob("*.py")),
     *(
+        path
+        for folder in ("wire", "members", "records", "announce", "claims", "lookup")
+        for path in sorted((ROOT / "dht" / folder).glob("*.py"))
+    ),
+    *(
         ROOT / name
         for name in (
             "mirror/advertise/inventory.py",
@@ -41,6 +46,16 @@ PURE = [
             "containerd/hosts/names.py",
             "containerd/filters.py",
             "dht/ids.py",
+            "dht/errors.py",
+            "dht/params.py",
+            "dht/endpoints.py",
+            "dht/contacts.py",
+            "dht/stats.py",
+            "dht/asker.py",
+            "dht/answers.py",
+            "dht/node.py",
+            "dht/bootstrap/beacon_timer.py",
+            "mirror/discovery/peer_info.py",
         )
     ),
 ]
@@ -60,6 +75,7 @@ PURE_MAY_IMPORT = frozenset(
         "functools",
         "itertools",
         "ipaddress",
+        "operator",
         "msgspec",
         "hmac",
         "json",

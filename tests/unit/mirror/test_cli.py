@@ -105,11 +105,11 @@ def test_a_bad_value_of_any_serve_flag_is_exit_code_2_with_its_name(
 def test_a_bad_variable_is_exit_code_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PEILI_BOOTSTRAP", "static:10.0.0.7:29021,dns:peili")
+    monkeypatch.setenv("PEILI_BOOTSTRAP", "static:10.0.0.7:29021,srv:peili")
     assert outcome(capsys, "serve") == (
         2,
         "",
-        "peili: --bootstrap: 'dns:peili' is not a bootstrap: expected static:HOST:PORT, such as "
+        "peili: --bootstrap: 'srv:peili' is not a bootstrap: expected static:HOST:PORT, dns:NAME or lan, such as "
         r"static:10.0.0.7:29021; values are separated by commas, and \, is a comma inside a value "
         "(from PEILI_BOOTSTRAP)\n",
     )

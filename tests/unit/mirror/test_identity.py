@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dht.contacts import EPOCH_MAX
 from dht.ids import NodeId
-from mirror.identity import Identity, IdentityDamaged, IdentityUnwritable, begin
+from mirror.identity import Identity, IdentityDamaged, IdentityUnwritable, IdentityUsedUp, begin
 
 NODE = NodeId(bytes(range(20)))
 
@@ -69,7 +70,6 @@ def test_fields_of_a_later_release_are_ignored(tmp_path: Path) -> None:
         json.dumps({"id": str(NODE), "epoch": 1.5}),
         json.dumps({"id": str(NODE), "epoch": 0}),
         json.dumps({"id": str(NODE), "epoch": -1}),
-        json.dumps({"id": str(NODE), "epoch": 2**53}),
         json.dumps({"id": str(NODE), "epoch": 1}) + " " * 5000,
         '{"zone": ' + "[" * 4000,
         "\x00" * 80,
@@ -84,6 +84,19 @@ def test_a_damaged_file_is_named_and_left_alone(tmp_path: Path, content: str) ->
         begin(tmp_path)
     assert path.read_bytes() == raw
     assert [entry.name for entry in tmp_path.iterdir()] == ["node.json"]
+
+
+def test_the_last_epoch_of_the_wire_is_used_and_no_later_one(tmp_path: Path) -> None:
+    path = tmp_path / "node.json"
+    path.write_text(json.dumps({"id": str(NODE), "epoch": EPOCH_MAX - 1}))
+    assert begin(tmp_path) == Identity(NODE, EPOCH_MAX)
+    for epoch in (EPOCH_MAX, EPOCH_MAX + 1, 2**53, 10**3000):
+        path.write_text(json.dumps({"id": str(NODE), "epoch": epoch}))
+        with pytest.raises(
+            IdentityUsedUp, match=rf"node\.json has counted {EPOCH_MAX} starts or more, .*; delete it"
+        ):
+            begin(tmp_path)
+        assert json.loads(path.read_bytes())["epoch"] == epoch
 
 
 def test_a_data_directory_that_is_a_file(tmp_path: Path) -> None:

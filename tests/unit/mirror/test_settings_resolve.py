@@ -19,6 +19,8 @@ from mirror.settings.model import (
     ConfigureSettings,
     ContainerdStoreSettings,
     DirectoryStoreSettings,
+    DnsBootstrap,
+    LanBootstrap,
     ServeSettings,
     StaticBootstrap,
     Tags,
@@ -51,6 +53,7 @@ def test_the_defaults() -> None:
             peer_addr=Address("::", 29021),
             admin_addr=Address("127.0.0.1", 29022),
             metrics_addr=None,
+            advertise_addr=None,
             bootstrap=(),
             cluster="peili",
             cluster_secret_file=None,
@@ -73,7 +76,8 @@ def test_everything_set() -> None:
         peer_addr="10.0.0.7:2",
         admin_addr="127.0.0.1:3",
         metrics_addr="127.0.0.1:4",
-        bootstrap=("static:10.0.0.8:2", "static:seed:2"),
+        advertise_addr="192.168.0.7",
+        bootstrap=("static:10.0.0.8:2", "static:seed:2", "dns:peers", "dns:peers:3", "lan"),
         cluster="home",
         cluster_secret_file="/secret",
         mirror=("ghcr.io",),
@@ -89,7 +93,14 @@ def test_everything_set() -> None:
             peer_addr=Address("10.0.0.7", 2),
             admin_addr=Address("127.0.0.1", 3),
             metrics_addr=Address("127.0.0.1", 4),
-            bootstrap=(StaticBootstrap(Address("10.0.0.8", 2)), StaticBootstrap(Address("seed", 2))),
+            advertise_addr="192.168.0.7",
+            bootstrap=(
+                StaticBootstrap(Address("10.0.0.8", 2)),
+                StaticBootstrap(Address("seed", 2)),
+                DnsBootstrap("peers", 2),
+                DnsBootstrap("peers", 3),
+                LanBootstrap(),
+            ),
             cluster="home",
             cluster_secret_file=Path("/secret"),
             mirrors=("ghcr.io",),
@@ -144,7 +155,16 @@ def test_a_setting_without_effect_is_a_warning() -> None:
         "--store-dir has no effect on containerd's store",
         "--cache-size has no effect on containerd's store",
     )
-    assert serve(cluster="home").warnings == ("--cluster has no effect without --cluster-secret-file",)
+    assert serve(advertise_addr="10.0.0.7").warnings == (
+        "--advertise-addr has no effect without --cluster-secret-file: "
+        "others take the address that datagrams come from",
+    )
+    assert serve(advertise_addr="10.0.0.7", cluster_secret_file="/s").warnings == ()
+    assert serve(bootstrap=("lan",), peer_addr="127.0.0.1:1").warnings == (
+        "--bootstrap lan finds nobody: --peer-addr 127.0.0.1:1 is reached from this host alone",
+    )
+    assert serve(bootstrap=("lan",)).warnings == ()
+    assert serve(cluster="home").warnings == ()
 
 
 def test_listeners_beyond_loopback_are_a_warning() -> None:
@@ -187,6 +207,89 @@ def test_two_listeners_at_one_address(flags: dict[str, str], message: str) -> No
     with pytest.raises(SettingsError) as caught:
         serve(AROUND, **flags)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("peer_addr", "advertised"),
+    [
+        (":29021", "10.0.0.7"),
+        (":29021", "fd00::7"),
+        ("0.0.0.0:29021", "10.0.0.7"),
+        ("10.0.0.7:29021", "203.0.113.7"),
+        ("[fd00::7]:29021", "fd00::8"),
+        ("[::ffff:10.0.0.7]:29021", "10.0.0.8"),
+        ("127.0.0.2:29021", "127.0.0.1"),
+        ("10.0.0.7:0", "10.0.0.7"),
+    ],
+)
+def test_an_advertised_address_may_be_another_than_the_one_listened_at(
+    peer_addr: str, advertised: str
+) -> None:
+    found = serve(peer_addr=peer_addr, advertise_addr=advertised, cluster_secret_file="/s")
+    assert (found.settings.advertise_addr, found.warnings) == (advertised, ())
+
+
+@pytest.mark.parametrize(
+    ("peer_addr", "advertised", "reason"),
+    [
+        ("127.0.0.1:29021", "10.0.0.7", "loopback is reached from this host alone"),
+        ("10.0.0.7:29021", "127.0.0.1", "loopback is reached from this host alone"),
+        (":29021", "::1", "loopback is reached from this host alone"),
+        ("10.0.0.7:29021", "fd00::7", "which listens to the other IP version"),
+        ("0.0.0.0:29021", "fd00::7", "which listens to the other IP version"),
+        ("[fd00::7]:29021", "10.0.0.7", "which listens to the other IP version"),
+    ],
+)
+def test_an_advertised_address_must_lead_to_the_listener(
+    peer_addr: str, advertised: str, reason: str
+) -> None:
+    with pytest.raises(
+        SettingsError, match=rf"^--advertise-addr: '{advertised}' does not lead to --peer-addr .*{reason}"
+    ):
+        serve(peer_addr=peer_addr, advertise_addr=advertised, cluster_secret_file="/s")
+
+
+def test_the_hosts_address_is_advertised_where_nothing_else_is_said() -> None:
+    def advertised(flags: dict[str, str], **variables: str) -> str | None:
+        values = read(Command.SERVE, flags, variables)
+        return resolve.serve(values, AROUND, DATA_DIR).settings.advertise_addr
+
+    assert advertised({}, PEILI_HOST_IP="10.0.0.1") == "10.0.0.1"
+    assert advertised({}, PEILI_HOST_IP="10.0.0.1", PEILI_ADVERTISE_ADDR="10.0.0.2") == "10.0.0.2"
+    assert advertised({"advertise_addr": "10.0.0.3"}, PEILI_HOST_IP="10.0.0.1") == "10.0.0.3"
+    with pytest.raises(SettingsError, match=r"^--advertise-addr: 'x' is not .* \(from PEILI_HOST_IP\)$"):
+        advertised({}, PEILI_HOST_IP="x")
+    with pytest.raises(SettingsError, match=r"does not lead to .* \(from PEILI_HOST_IP\)$"):
+        advertised({"peer_addr": "127.0.0.1:1"}, PEILI_HOST_IP="10.0.0.1")
+
+
+def test_a_dns_bootstrap_needs_a_port_where_ours_is_any() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^--bootstrap: 'dns:peers' has no port, and --peer-addr \[::\]:0"
+    ):
+        serve(peer_addr=":0", bootstrap=("dns:peers",))
+    assert serve(peer_addr=":0", bootstrap=("dns:peers:1",)).settings.bootstrap == (DnsBootstrap("peers", 1),)
+
+
+@pytest.mark.parametrize(
+    ("flag", "flags"),
+    [
+        ("--peer-addr", {"peer_addr": "8.8.8.8:29021"}),
+        ("--peer-addr", {"peer_addr": "[2001:4860:4860::8888]:29021"}),
+        ("--bootstrap", {"bootstrap": ("static:10.0.0.8:1", "static:8.8.8.8:29021")}),
+    ],
+)
+def test_a_public_address_needs_a_secret(flag: str, flags: dict[str, str | tuple[str, ...]]) -> None:
+    with pytest.raises(SettingsError, match=rf"^{flag}: '.*:29021' is a public address: without --cluster"):
+        serve(AROUND, **flags)
+    assert serve(AROUND, cluster_secret_file="/s", **flags).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.8", "[fd00::8]", "[fe80::8%eth0]", "100.64.0.8", "127.0.0.1", "seed"]
+)
+def test_private_addresses_and_names_need_no_secret(host: str) -> None:
+    assert len(serve(bootstrap=(f"static:{host}:29021",)).settings.bootstrap) == 1
 
 
 def test_an_error_across_settings_names_the_variable() -> None:
@@ -268,6 +371,7 @@ def test_described_is_what_the_log_shows() -> None:
         "peer_addr": "[::]:29021",
         "admin_addr": "127.0.0.1:29022",
         "metrics_addr": None,
+        "advertise_addr": None,
         "bootstrap": ["static:[fd00::8]:2"],
         "cluster": "peili",
         "cluster_secret_file": "/secret",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.settings import values
-from mirror.settings.model import Address, StaticBootstrap, StoreKind
+from mirror.settings.model import Address, DnsBootstrap, LanBootstrap, StaticBootstrap, StoreKind
 from mirror.settings.values import ValueInvalid
 
 MIB = 2**20
@@ -136,12 +136,33 @@ def test_bootstraps(text: str, host: str) -> None:
     assert str(values.bootstrap(text)) == text
 
 
+def test_bootstraps_by_a_name_of_many_and_by_the_network() -> None:
+    assert values.bootstrap("dns:peili.svc") == DnsBootstrap("peili.svc", 0)
+    assert values.bootstrap("dns:peili.svc:4000") == DnsBootstrap("peili.svc", 4000)
+    assert str(values.bootstrap("dns:peili.svc:4000")) == "dns:peili.svc:4000"
+    assert values.bootstrap("lan") == LanBootstrap()
+    assert str(values.bootstrap("lan")) == "lan"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("dns:peili.example", "is not a bootstrap: expected static:HOST:PORT"),
-        ("lan", "is not a bootstrap: expected static:HOST:PORT"),
-        ("10.0.0.7:29021", "is not a bootstrap: expected static:HOST:PORT"),
+        ("10.0.0.7:29021", "is not a bootstrap: expected static:HOST:PORT, dns:NAME or lan, such as "),
+        ("lan:", "is not a bootstrap: expected static:HOST:PORT"),
+        ("lan:eth0", "is not a bootstrap: expected static:HOST:PORT"),
+        ("LAN", "is not a bootstrap: expected static:HOST:PORT"),
+        ("dns", "names no host: expected dns:NAME"),
+        ("dns:", "names no host: expected dns:NAME"),
+        ("dns:a b", "names no host: expected dns:NAME"),
+        ("dns:10.0.0.300", "names no host: expected dns:NAME"),
+        ("dns:10.0.0.7", "has an address where a name belongs: use static:HOST:PORT"),
+        ("dns:10.0.0.7:29021", "has an address where a name belongs: use static:HOST:PORT"),
+        ("dns:[::1]:29021", "has an address where a name belongs: use static:HOST:PORT"),
+        ("dns:::1", "put an IPv6 address in brackets"),
+        ("dns:peili.svc:", "is not an address"),
+        ("dns:peili.svc:http", "is not an address"),
+        ("dns:peili.svc:0", "has port 0: peers have a port of their own"),
+        ("dns:peili.svc:65536", "has a port above 65535"),
         ("static:10.0.0.7", "is not an address"),
         ("static:10.0.0.300:1", "names no host"),
         ("static:a..b:1", "names no host"),
@@ -159,6 +180,44 @@ def test_bootstraps(text: str, host: str) -> None:
 def test_texts_that_are_no_bootstrap(text: str, reason: str) -> None:
     with pytest.raises(ValueInvalid, match=reason):
         values.bootstrap(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.0.0.7", "10.0.0.7"),
+        ("203.0.113.9", "203.0.113.9"),
+        ("FD00::0:7", "fd00::7"),
+        ("::ffff:10.0.0.7", "10.0.0.7"),
+        ("127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_advertised_addresses(text: str, expected: str) -> None:
+    assert values.advertise_address(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("10.0.0.7:29021", "is not an IP address: expected one without a port, such as 10.0.0.7"),
+        ("[fd00::7]", "is not an IP address: expected one without a port"),
+        ("node-7", "is not an IP address"),
+        ("10.0.0.300", "is not an IP address"),
+        (" 10.0.0.7", "is not an IP address"),
+        ("0.0.0.0", "is no address of a host"),
+        ("::", "is no address of a host"),
+        ("255.255.255.255", "is no address of a host"),
+        ("240.0.0.1", "is no address of a host"),
+        ("224.0.0.1", "is no address of a host"),
+        ("ff02::1", "is no address of a host"),
+        ("169.254.1.1", "is a link-local address"),
+        ("fe80::1", "is a link-local address"),
+        ("fe80::1%eth0", "is a link-local address"),
+    ],
+)
+def test_texts_that_are_no_advertised_address(text: str, reason: str) -> None:
+    with pytest.raises(ValueInvalid, match=f"^{re.escape(repr(text))} {reason}"):
+        values.advertise_address(text)
 
 
 def test_choices_name_the_alternatives() -> None:
@@ -254,15 +313,19 @@ def test_collisions_of_listeners(left: tuple[str, int], right: tuple[str, int], 
 
 
 @pytest.mark.parametrize(
-    ("host", "is_loopback", "is_every"),
+    ("host", "is_loopback", "is_every", "is_name"),
     [
-        ("127.0.0.1", True, False),
-        ("127.9.9.9", True, False),
-        ("::1", True, False),
-        ("10.0.0.1", False, False),
-        ("0.0.0.0", False, True),
-        ("::", False, True),
+        ("127.0.0.1", True, False, False),
+        ("127.9.9.9", True, False, False),
+        ("::1", True, False, False),
+        ("10.0.0.1", False, False, False),
+        ("0.0.0.0", False, True, False),
+        ("::", False, True, False),
+        ("fe80::1%eth0", False, False, False),
+        ("seed", False, False, True),
+        ("seed.peili.svc.cluster.local.", False, False, True),
     ],
 )
-def test_kinds_of_addresses(host: str, is_loopback: bool, is_every: bool) -> None:
-    assert (Address(host, 1).is_loopback, Address(host, 1).is_every_address) == (is_loopback, is_every)
+def test_kinds_of_addresses(host: str, is_loopback: bool, is_every: bool, is_name: bool) -> None:
+    found = Address(host, 1)
+    assert (found.is_loopback, found.is_every_address, found.is_name) == (is_loopback, is_every, is_name)
