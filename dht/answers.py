@@ -47,6 +47,8 @@ _FIRST: Final = bytes(20)
 _LAST: Final = b"\xff" * 20
 # The most that msgpack adds around the fields of a contact or provider: five heads and an epoch.
 _HEADS_BYTES: Final = 14
+# A contact or provider with both families and the most info.
+_LONGEST_BYTES: Final = _HEADS_BYTES + 20 + 24 + 48
 # Array heads, counts and our own info around a list.
 _RESULT_BYTES: Final = 70
 _PAGE_MAX_COUNT: Final = 40
@@ -109,11 +111,17 @@ class Answers:
 
     def _get_providers(self, request: GetProviders, asker: Asker, now: float, room_bytes: int) -> Found:
         found = self._providers(request.key, request.want, asker, now)
-        # Without a provider, a nearer node is worth more than what the asker can guess.
+        near = self._closer(request.key)
+        stored_count = min(self._records.count(request.key), 255)
         room = room_bytes - _RESULT_BYTES
-        closer = _fitting(self._closer(request.key), room // 2 if found else room, asker.sender)
+        if (len(found) + len(near)) * _LONGEST_BYTES <= room:
+            # As a rule: then nothing is weighed, which is a third of the time.
+            known = [wire_contact(one) for one in near if one.endpoints and one.node != asker.sender]
+            return Found(found, known, stored_count)
+        # Without a provider, a nearer node is worth more than what the asker can guess.
+        closer = _fitting(near, room // 2 if found else room, asker.sender)
         left = room - sum(_wire_size_bytes(one.endpoints, one.info) for one in closer)
-        return Found(_providers_fitting(found, left), closer, min(self._records.count(request.key), 255))
+        return Found(_providers_fitting(found, left), closer, stored_count)
 
     def _closer(self, key: bytes) -> list[Contact]:
         return self._members.closer(key, self._members.own.node, self._params.closer_count)

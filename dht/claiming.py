@@ -157,7 +157,12 @@ class Claiming:
                 self._event(asking, ClaimSilent(contact.node))
                 return
             self._event(
-                asking, Ruled(contact.node, ruling, self._providers.read(reply.result.providers, reply))
+                asking,
+                Ruled(
+                    contact.node,
+                    ruling,
+                    self._providers.read(reply.result.providers, reply, self._loop.time()),
+                ),
             )
 
         self._send(contact, request, done, lambda: self._event(asking, ClaimSilent(contact.node)))
@@ -184,7 +189,7 @@ class Claiming:
             if reply is None or not isinstance(reply.result, Found):
                 self._event(asking, Silent(contact.node))
                 return
-            found = self._providers.read(reply.result.providers, reply)
+            found = self._providers.read(reply.result.providers, reply, self._loop.time())
             self._event(asking, Answered(contact.node, found, ()))
 
         request = GetProviders(asking.key, self._params.want_count)

@@ -141,14 +141,17 @@ class Lookups:
         self._arm(key, flight, now)
 
     def _arm(self, key: bytes, flight: _Flight, now: float) -> None:
+        due_at = flight.lookup.next_timer()
         if flight.timer is not None:
+            if flight.timer.when() == due_at:
+                return
             flight.timer.cancel()
             flight.timer = None
-        due_at = flight.lookup.next_timer()
         if due_at is not None:
             flight.timer = self._loop.call_at(due_at, self._timer, key, flight)
 
     def _timer(self, key: bytes, flight: _Flight) -> None:
+        flight.timer = None
         now = self._loop.time()
         self._do(key, flight, flight.lookup.handle(Timer(), now), now)
 
@@ -163,7 +166,7 @@ class Lookups:
             if reply is None or not isinstance(reply.result, Found):
                 self._event(key, flight, Silent(contact.node))
                 return
-            found = self._providers.read(reply.result.providers, reply)
+            found = self._providers.read(reply.result.providers, reply, self._loop.time())
             closer = self._providers.read_closer(reply.result.closer, reply)
             self._event(key, flight, Answered(contact.node, found, closer))
 

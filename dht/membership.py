@@ -127,15 +127,17 @@ class Membership:
 
     async def _fetch(
         self, node: bytes, endpoint: Endpoint, first: bytes, last: bytes, pages_count: int, *, are_news: bool
-    ) -> None:
-        """All pages of a range, but no more than so many, within FETCH_MAX_S."""
+    ) -> set[bytes] | None:
+        """All pages of a range, but no more than so many, within FETCH_MAX_S. Gives the ids, None where some may lack."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FETCH_MAX_S):
-                await self._fetch_pages(node, endpoint, first, last, pages_count, are_news=are_news)
+                return await self._fetch_pages(node, endpoint, first, last, pages_count, are_news=are_news)
+        return None
 
     async def _fetch_pages(
         self, node: bytes, endpoint: Endpoint, first: bytes, last: bytes, pages_count: int, *, are_news: bool
-    ) -> None:
+    ) -> set[bytes] | None:
+        listed: set[bytes] = set()
         for _ in range(pages_count):
             page = None
             for _ in range(PAGE_TRIES_COUNT):
@@ -144,10 +146,16 @@ class Membership:
                 )
                 if page is not None:
                     break
-            if page is None or not page.more or not _is_honest(page, first, last):
-                return
+            if page is None:
+                return None
+            listed.update(one.node for one in page.contacts)
+            if not page.more:
+                return listed
+            if not _is_honest(page, first, last):
+                return None
             following = int.from_bytes(page.contacts[-1].node, "big") + 1
             first = following.to_bytes(20, "big")
+        return None
 
     def _learn(self, reply: Reply | None, *, are_news: bool) -> Page | None:
         if reply is None or not isinstance(reply.result, Page):
@@ -218,7 +226,12 @@ class Membership:
                 elif rpcs_left > 0:
                     rpcs_left -= 1
                     first, last = range_of(prefix, child)
-                    await self._fetch(contact.node, to, first, last, COMPARE_PAGES_MAX_COUNT, are_news=True)
+                    listed = await self._fetch(
+                        contact.node, to, first, last, COMPARE_PAGES_MAX_COUNT, are_news=True
+                    )
+                    if listed is not None:
+                        now = asyncio.get_running_loop().time()
+                        self._node.unlisted(first, last, listed, now)
 
     async def _ask_suspects(self) -> None:
         while True:

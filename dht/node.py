@@ -7,7 +7,7 @@ the shell should ask for news is left in `suspects`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 
 from dht.announce.announce import Announcements
@@ -161,6 +161,13 @@ class Node:
         for contact in contacts:
             self._told_of(contact, teller, now, is_news=are_news)
 
+    def unlisted(self, first: bytes, last: bytes, listed: Set[bytes], now: float) -> None:
+        """All that another node knows of a range. Whom it does not know may have left us unnoticed."""
+        for contact in self.members.page(first, last, self.params.members_max_count)[0]:
+            if contact.node not in listed and contact.node != self.own.node:
+                if not self.members.is_heard_lately(contact.node, now):
+                    self.suspect(contact)
+
     def shadowed(self, source: Endpoint, now: float) -> None:
         """A live node with our id spoke from there."""
         del now
@@ -171,10 +178,10 @@ class Node:
         self._stats.conflicts += 1
         self._noticed(Shadow(node, endpoints))
 
-    def news(self, room_bytes: int) -> list[Delta]:
+    def news(self, asker: bytes, room_bytes: int) -> list[Delta]:
         if len(self.gossip) == 0 or room_bytes < self.params.deltas_per_reply_count * DELTA_MAX_BYTES:
             return []
-        return self.gossip.take(len(self.members))
+        return self.gossip.take(len(self.members), asker)
 
     def serve(self, request: Request, asker: Asker, now: float, room_bytes: int) -> Result | None:
         if isinstance(request, Leave):

@@ -86,7 +86,7 @@ class Decisions(Protocol):
 
     def told(self, deltas: list[Delta], teller: Endpoint, now: float) -> None: ...
 
-    def news(self, room_bytes: int) -> list[Delta]: ...
+    def news(self, asker: bytes, room_bytes: int) -> list[Delta]: ...
 
     def shadowed(self, source: Endpoint, now: float) -> None:
         """Another live node has our id."""
@@ -297,7 +297,7 @@ class ProviderProtocol(KademliaProtocol):
             return
         self._stats.rpcs_received[name, "answered"] += 1
         frame = encode_response(admitted.message_id, result, [])
-        deltas = self._decisions.news(self._frame_max_bytes - len(frame))
+        deltas = self._decisions.news(admitted.sender, self._frame_max_bytes - len(frame))
         if deltas:
             frame = encode_response(admitted.message_id, result, deltas)
         # To where it came from: the address a node advertises is for requests.

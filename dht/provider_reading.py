@@ -42,9 +42,16 @@ class Providers:
                 found.append(FoundProvider(one.provider.node, endpoint, one.state, one.provider.info))
         return found
 
-    def read(self, told: Iterable[WireProvider], reply: Reply) -> list[FoundProvider]:
-        """Without those that cannot be reached from here, or that the teller may not name."""
-        return [found for found in (self._provider(one, reply) for one in told) if found is not None]
+    def read(self, told: Iterable[WireProvider], reply: Reply, now: float) -> list[FoundProvider]:
+        """Without those that cannot be reached from here, that the teller may not name, or that we found dead: these
+        are asked whether they are back."""
+        found = [one for one in (self._provider(one, reply) for one in told) if one is not None]
+        gone = [one for one in found if one.node != reply.sender and self._node.members.is_gone(one.node, now)]
+        if not gone:
+            return found
+        for one in gone:
+            self._node.suspect(Contact(one.node, 0, (one.endpoint,), b""))
+        return [one for one in found if one not in gone]
 
     def read_closer(self, told: Iterable[WireContact], reply: Reply) -> list[Contact]:
         return [found for found in (self._contact(one, reply) for one in told) if found is not None]

@@ -38,6 +38,11 @@ class Departed:
         known = self._dead.get(node)
         return known is not None and epoch <= known[0] and now - known[1] < self._params.dead_memory_s
 
+    def is_gone(self, node: bytes, now: float) -> bool:
+        """Whether a life of the node ended lately, whichever."""
+        known = self._dead.get(node)
+        return known is not None and now - known[1] < self._params.dead_memory_s
+
     def came_back(self, node: bytes, now: float) -> bool:
         """Forget that it was gone. Whether it was, lately enough."""
         dead = self._dead.pop(node, None)

@@ -1,12 +1,12 @@
 """Which news of members goes along with the next answer: what was told least, and nothing for ever.
 
-Each piece of news is told some times log2 of the members: then nearly everybody has heard it, and anti-entropy finds
-the rest. Source: Das, Gupta, Motivala: SWIM (2002), §4.1. Judges no news: whoever hears it does.
+Each piece of news is told some times log2 of the members, to each of them once: then nearly everybody has heard it, and
+anti-entropy finds the rest. Source: Das, Gupta, Motivala: SWIM (2002), §4.1. Judges no news: whoever hears it does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import ceil, log2
 
@@ -15,11 +15,15 @@ from dht.endpoints import pack
 from dht.params import Params
 from dht.wire.codec import Delta, DeltaKind, WireContact
 
+# News that the asker knows already is passed over; so much of it at most, for each answer.
+PASSED_OVER_MAX_COUNT = 12
+
 
 @dataclass(frozen=True, slots=True)
 class _News:
     delta: Delta
     contact: Contact
+    told_to: set[bytes] = field(default_factory=set)
 
 
 class Gossip:
@@ -56,24 +60,37 @@ class Gossip:
             self._heap = [place for place in self._heap if self._is_current(place)]
             heapify(self._heap)
 
-    def take(self, members_count: int) -> list[Delta]:
-        """At most `deltas_per_reply_count`, least told first, older news before newer."""
+    def take(self, members_count: int, asker: bytes) -> list[Delta]:
+        """At most `deltas_per_reply_count`, least told first, older news before newer; none that this asker was told
+        before."""
         if not self._heap:
             return []
         limit = self._params.delta_spread_factor * ceil(log2(max(members_count, 1) + 1))
-        taken: list[tuple[int, bytes, _News]] = []
-        while self._heap and len(taken) < self._params.deltas_per_reply_count:
+        taken: list[_News] = []
+        passed_over: list[tuple[int, int, bytes]] = []
+        while (
+            self._heap
+            and len(taken) < self._params.deltas_per_reply_count
+            and len(passed_over) < PASSED_OVER_MAX_COUNT
+        ):
             place = heappop(self._heap)
             if not self._is_current(place):
                 continue
             told, _, node = place
-            news = self._news.pop(node)[1]
+            news = self._news[node][1]
+            if asker in news.told_to or node == asker:
+                passed_over.append(place)
+                continue
+            del self._news[node]
             if told < limit:
-                taken.append((told, node, news))
-        for told, node, news in taken:
-            if told + 1 < limit:
-                self._put(told + 1, node, news)
-        return [news.delta for _, _, news in taken]
+                taken.append(news)
+        for place in passed_over:
+            heappush(self._heap, place)
+        for news in taken:
+            news.told_to.add(asker)
+            if len(news.told_to) < limit:
+                self._put(len(news.told_to), news.contact.node, news)
+        return [news.delta for news in taken]
 
     def _put(self, told: int, node: bytes, news: _News) -> None:
         self._serial += 1

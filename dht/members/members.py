@@ -204,6 +204,11 @@ class Members(MemberTable):
 
     # -- what may be asked beside the table's order
 
+    def is_heard_lately(self, node: bytes, now: float) -> bool:
+        """Whether the member itself spoke within HEARD_LATELY_S and answered since."""
+        heard_s = self._heard_s.get(node)
+        return heard_s is not None and now - heard_s <= HEARD_LATELY_S and node not in self._strikes
+
     @property
     def is_full(self) -> bool:
         """Not every node of the cluster may be known: lookups iterate."""
@@ -216,6 +221,10 @@ class Members(MemberTable):
     def lost_sample(self, rng: Random, now: float) -> Contact | None:
         """A member that fell silent, not one that left."""
         return self._departed.sample(rng, now)
+
+    def is_gone(self, node: bytes, now: float) -> bool:
+        """It was a member lately, fell silent or left, and was not heard of since."""
+        return self._find(node) < 0 and self._departed.is_gone(node, now)
 
     def best(self, count: int) -> list[Contact]:
         """Those heard last, latest first; where they are too few, others."""
@@ -259,8 +268,7 @@ class Members(MemberTable):
 
     def _told_more(self, index: int, old: Contact, contact: Contact, now: float) -> list[Change]:
         """Hearsay about the life that we know."""
-        heard_s = self._heard_s.get(old.node)
-        if heard_s is not None and now - heard_s <= HEARD_LATELY_S and old.node not in self._strikes:
+        if self.is_heard_lately(old.node, now):
             # Nothing but another family's address, or the info that we lack.
             new = merged(contact, Contact(old.node, old.epoch, old.endpoints, old.info or contact.info))
         else:

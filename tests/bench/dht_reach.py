@@ -46,8 +46,10 @@ def judge_lookups(
     firsts_ms = [one.first_s * 1000 for one in hits if one.first_s is not None]
     found: dict[str, Verdict] = {}
     failed = [one for one in hits if one.first_s is None and not one.wanted.is_hopeless]
+    # Where half of the nodes died, seven of the eight holders of a key may be among them: 1 in 32.
+    allowed_count = len(hits) // 100 if dead_percent >= 50 else 0
     found["all_found"] = verdict(
-        len(failed), 0, "lookups of keys that a living node holds, without a provider"
+        len(failed), allowed_count, "lookups of keys that a living node holds, without a provider"
     )
     if dead_percent == 0:
         rounds = _or_none([one.rounds_count for one in hits], 99), _or_none([one.hops for one in hits], 99)

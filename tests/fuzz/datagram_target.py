@@ -281,7 +281,7 @@ class _Story:
             return
         self.happened[f"served {name}"] += 1
         frame = codec.encode_response(found.message_id, result, [])
-        deltas = self._node.news(room - len(frame))
+        deltas = self._node.news(found.sender, room - len(frame))
         frame = codec.encode_response(found.message_id, result, deltas)
         reply = self._guard.seal(
             frame, destination=found.sender, to=found.source, now=self._now, wall_s=WALL_S + self._now

@@ -165,7 +165,7 @@ async def test_an_old_farewell_ends_no_later_life(caplog: pytest.LogCaptureFixtu
                 unknown.say(Leave(), node)
                 await until(lambda: node.dht.stats.rpcs_received["leave", "ignored"] == 3)
                 assert node.members == {}
-                assert {one.member.node for one in node.dht.node.news(1000)} <= {known.id}
+                assert {one.member.node for one in node.dht.node.news(bytes(20), 1000)} <= {known.id}
 
 
 async def test_a_provider_on_ipv6_is_at_its_datagrams_source(caplog: pytest.LogCaptureFixture) -> None:
@@ -331,6 +331,33 @@ def test_addresses_that_mean_something_else_here_are_never_learned_from_others(i
     assert (shadows, node.own.epoch) == ([], 1)
 
 
+@pytest.mark.parametrize("how", ["silent", "left"])
+async def test_a_provider_that_is_gone_is_not_found_but_asked_whether_it_is_back(how: str) -> None:
+    """Its holders may not have noticed yet."""
+    async with live(keys=()) as node:
+        dht, now = node.dht.node, 100.0
+        providers = Providers(dht, node.protocol, node.dht.stats)
+        gone, unknown, at = b"g" * 20, b"u" * 20, Endpoint("10.0.0.7", 29021)
+        reply = Reply(Found([], []), b"f" * 20, at, at, 0.1)
+        told = [WireProvider(gone, packed("10.0.0.8"), 0), WireProvider(unknown, packed("10.0.0.9"), 0)]
+
+        def found(now: float) -> set[bytes]:
+            return {one.node for one in providers.read(told, reply, now)}
+
+        dht.members.heard(gone, 1, Endpoint("10.0.0.8", 29021), b"", now)
+        assert found(now) == {gone, unknown}
+        if how == "left":
+            dht.members.left(gone, 1, now)
+        else:
+            for strike in range(2):
+                dht.members.struck(gone, now + strike)
+        assert found(now + 2) == {unknown}
+        assert set(dht.suspects) == {gone}
+        assert found(now + 2 + dht.params.dead_memory_s) == {gone, unknown}
+        dht.members.heard(gone, 2, Endpoint("10.0.0.8", 29021), b"", now + 3)
+        assert found(now + 3) == {gone, unknown}
+
+
 @pytest.mark.parametrize("keys", [(KEY,), ()], ids=["secret", "no secret"])
 async def test_nor_are_they_used(keys: tuple[Key, ...]) -> None:
     """As providers, or as nodes to ask."""
@@ -339,10 +366,10 @@ async def test_nor_are_they_used(keys: tuple[Key, ...]) -> None:
         reply = Reply(Found([], []), b"f" * 20, FAR, FAR, 0.1)
         v4 = [address for address in NEVER + PUBLIC + NEAR if ":" not in address]
         told = {number.to_bytes(20, "big"): address for number, address in enumerate(v4, 1)}
-        found = providers.read([WireProvider(one, packed(at), 0) for one, at in told.items()], reply)
+        found = providers.read([WireProvider(one, packed(at), 0) for one, at in told.items()], reply, 0.0)
         closer = providers.read_closer([WireContact(one, 1, packed(at)) for one, at in told.items()], reply)
         usable = {at for at in NEAR + (PUBLIC if keys else []) if ":" not in at}
         assert {told[one.node] for one in found} == {told[one.node] for one in closer} == usable
         # Whoever speaks of himself is where he was asked, whatever he says.
-        (itself,) = providers.read([WireProvider(b"f" * 20, packed("0.0.0.0"), 0)], reply)
+        (itself,) = providers.read([WireProvider(b"f" * 20, packed("0.0.0.0"), 0)], reply, 0.0)
         assert itself.endpoint == FAR

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from dht.params import Params
-from tests.support.dht_cluster import key_number, look_up, until
+from tests.support.dht_cluster import key_number, look_up, statically, until
 from tests.support.dht_simulation import World, simulate
 
 pytestmark = pytest.mark.slow
@@ -44,13 +44,14 @@ def test_two_silent_lookups_then_misses_at_once_until_a_datagram_comes() -> None
 
 def test_a_cluster_of_one_misses_at_once() -> None:
     async def body(world: World) -> None:
-        only = world.add()
-        await world.start(only)
-        await asyncio.sleep(1.0)
+        only, gone = world.add(), world.add()
+        await world.cluster.start(only, statically(gone.host))
+        assert only.dht.unready is not None
+        await asyncio.sleep(2 * Params().rpc_timeout_s)
+        assert only.dht.unready is None
         only.dht.provide([key_number(1)])
         for number in range(3):
             looked = await look_up(only.dht, key_number(number))
             assert len(looked.nodes) == 0 and looked.total_s < AT_ONCE_S
-        assert only.dht.unready is None
 
     simulate(body)

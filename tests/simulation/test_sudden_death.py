@@ -19,6 +19,11 @@ PROVIDERS_EACH_COUNT: Final = 4
 LOOKUPS_COUNT: Final = 400
 # All lookups fall into the first seconds, before the living have learned who is dead.
 LOOKUP_EVERY_S: Final = 0.005
+NAMED_HOSTS_COUNT: Final = 7
+NAMED_KEYS_COUNT: Final = 200
+NAMED_EVERY_S: Final = 0.3
+# Until the reader itself, which asks the dead one too, has two strikes.
+NAMED_MAX_S: Final = 10.0
 # Rounding of virtual times.
 EPSILON_S: Final = 1e-6
 
@@ -43,6 +48,27 @@ def test_lookups_after_it(dead_percent: int) -> None:
     assert max(found.found_s) <= Params().lookup_deadline_s + EPSILON_S
     assert len(found.missed_s) > LOOKUPS_COUNT / 4
     assert max(found.missed_s) <= Params().lookup_deadline_s + EPSILON_S
+
+
+def test_a_dead_provider_is_soon_named_no_more() -> None:
+    """One host looks it up all the time, and so knows first; the others, who name it, know nothing."""
+
+    async def body(world: World) -> float:
+        await world.settled(NAMED_HOSTS_COUNT)
+        dead, reader, *_ = world.cluster.members
+        keys = [key_number(number) for number in range(NAMED_KEYS_COUNT)]
+        await world.provided(lambda member: set(keys) if member is dead else set())
+        await world.cluster.crash(dead)
+        died_at, last_named_at = world.loop.time(), world.loop.time()
+        for key in keys:
+            if dead.node in await world.finds(reader, key):
+                last_named_at = world.loop.time()
+            await asyncio.sleep(NAMED_EVERY_S)
+        assert world.loop.time() - died_at > 2 * NAMED_MAX_S
+        return last_named_at - died_at
+
+    named_s = [simulate(body, seed=seed) for seed in range(5)]
+    assert max(named_s) < NAMED_MAX_S, named_s
 
 
 def sudden_death(hosts_count: int, dead_percent: int) -> Outcome:

@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from dht.params import Params
 from tests.support.dht_cluster import Member, key_number
 from tests.support.dht_simulation import World, simulate
 
@@ -17,8 +18,15 @@ KEYS_EACH_COUNT: Final = 6
 ROUNDS_COUNT: Final = 60
 ROUND_S: Final = 2.0
 LOOK_EVERY_S: Final = 0.2
+# A key that was just announced may be withdrawn as soon as the announcement has left.
+QUICK_S: Final = 0.4
+QUICK_COUNT: Final = 3
 # A copy that comes so late is a replay of a datagram that is still fresh.
 COPY_LATE_S: Final = 60.0
+# Held up so long, an announcement comes after its withdrawal.
+HELD_UP_S: Final = 1.0
+
+NEVER_COUNT: Final = 1000
 
 # Who holds it, key, provider.
 Held = tuple[bytes, bytes, bytes]
@@ -28,7 +36,8 @@ def test_withdrawn_stays_withdrawn_and_provided_stays_provided() -> None:
     async def body(world: World) -> None:
         await world.settled(HOSTS_COUNT)
         net = world.net
-        net.loss, net.copies, net.reordered, net.copy_late_s = 0.01, 0.1, 0.1, COPY_LATE_S
+        net.loss, net.copies, net.reordered = 0.01, 0.1, 0.1
+        net.copy_late_s, net.held_up_s = COPY_LATE_S, HELD_UP_S
         watch = Watch(world)
         for member in world.cluster.members:
             watch.provide(member, {key_of(member, number) for number in range(KEYS_EACH_COUNT)})
@@ -36,10 +45,12 @@ def test_withdrawn_stays_withdrawn_and_provided_stays_provided() -> None:
         for _ in range(ROUNDS_COUNT):
             member = world.rng.choice(world.cluster.members)
             key = key_of(member, world.rng.randrange(KEYS_EACH_COUNT))
-            if key in member.keys:
-                watch.withdraw(member, {key})
-            else:
-                watch.provide(member, {key})
+            for _ in range(world.rng.randint(1, QUICK_COUNT)):
+                if key in member.keys:
+                    watch.withdraw(member, {key})
+                else:
+                    watch.provide(member, {key})
+                await watch.look(QUICK_S)
             await watch.look(ROUND_S)
         await watch.look(COPY_LATE_S)
         assert watch.returned == []
@@ -50,7 +61,8 @@ def test_withdrawn_stays_withdrawn_and_provided_stays_provided() -> None:
                 found = await world.finds(asker, key)
                 assert (member.node in found) == (key in member.keys), (member.number, number)
 
-    simulate(body, limit_s=1000.0)
+    # Whoever is taken for dead meanwhile is not told of a withdrawal, and keeps the record until its end.
+    simulate(body, params=Params(strikes_count=NEVER_COUNT), limit_s=1000.0)
 
 
 def key_of(member: Member, number: int) -> bytes:
@@ -71,7 +83,8 @@ class Watch:
     def provide(self, member: Member, keys: set[bytes]) -> None:
         for key in keys:
             self._withdrawn.discard((key, member.node))
-            self._gone = {held for held in self._gone if held[1:] != (key, member.node)}
+            for known in (self._gone, self._seen):
+                known.difference_update([held for held in known if held[1:] == (key, member.node)])
         self._world.cluster.provide(member, keys)
 
     def withdraw(self, member: Member, keys: set[bytes]) -> None:

@@ -44,8 +44,8 @@ class NodeBed:
     def news(self) -> list[tuple[int, bytes]]:
         """What is to be passed on since this was asked last, oldest first: kind and node."""
         told: dict[tuple[int, bytes], None] = {}
-        # To one member each is told a few times, then no more.
-        while deltas := self.node.gossip.take(1):
+        # In a cluster of one each is told a few times, then no more.
+        while deltas := self.node.gossip.take(1, self.node.rng.randbytes(20)):
             told |= {(one.kind, one.member.node): None for one in deltas}
         return list(told)
 

@@ -100,8 +100,9 @@ class VirtualNet:
         self.copies = copies
         self.reordered = reordered
         self.jitter = jitter
-        # How much later than the datagram its copy comes, at most.
+        # At most so much later comes a copy than its datagram, and a reordered datagram than its time.
         self.copy_late_s = REORDER_MAX_S
+        self.held_up_s = REORDER_MAX_S
         # Called with source, target and data of each datagram that a living host sends, lost ones included.
         self.tap: Callable[[Endpoint, Endpoint, bytes], None] | None = None
         self.hosts: dict[str, VirtualHost] = {}
@@ -168,7 +169,7 @@ class VirtualNet:
         way_s = self.rtt(source.address, target[0]) / 2
         delay_s = way_s * (1 + self.jitter * draw())
         if self.reordered and draw() < self.reordered:
-            delay_s += REORDER_MAX_S * draw()
+            delay_s += self.held_up_s * draw()
         self.loop.post(delay_s, self._arrive, socket.as_source, target, data)
         if self.copies and draw() < self.copies:
             self.loop.post(delay_s + self.copy_late_s * draw(), self._arrive, socket.as_source, target, data)

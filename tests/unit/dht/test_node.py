@@ -30,6 +30,7 @@ from tests.support.node_bed import (
 )
 
 PARAMS = Params()
+ASKER = b"\x99" * 20
 # Longer than any time for which others are waited for.
 LONG_S = 60.0
 DEAF_S = DEAF_RPC_TIMEOUTS_COUNT * PARAMS.rpc_timeout_s
@@ -342,10 +343,10 @@ def test_after_lookups_without_any_reply_a_node_is_isolated_until_a_datagram_com
 
 
 def test_news_wait_for_room(at: NodeBed) -> None:
-    assert at.node.news(1000) == []
+    assert at.node.news(ASKER, 1000) == []
     at.node.heard(X, 1, HERE, None, 0.0)
-    assert at.node.news(100) == []
-    assert [one.member.node for one in at.node.news(1000)] == [X]
+    assert at.node.news(ASKER, 100) == []
+    assert [one.member.node for one in at.node.news(ASKER, 1000)] == [X]
 
 
 @pytest.mark.parametrize("own", [OWN, Contact(OWN.node, 5, (), b"")], ids=["own", "own-without-an-address"])
@@ -358,7 +359,7 @@ def test_news_fit_the_least_room_for_which_they_are_given(own: Contact, info_byt
         at.node.introduced([told], TELLER, 0.0, are_news=True)
     assert len(at.node.members) == count
     rooms = range(PARAMS.datagram_max_bytes)
-    room_bytes, news = next((room, news) for room in rooms if (news := at.node.news(room)))
+    room_bytes, news = next((room, news) for room in rooms if (news := at.node.news(ASKER, room)))
     assert len(news) == min(count, PARAMS.deltas_per_reply_count)
     assert len(b"".join(map(msgspec.msgpack.encode, news))) <= room_bytes
 

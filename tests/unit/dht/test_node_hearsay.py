@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dht.endpoints import Endpoint
+from dht.members.members import HEARD_LATELY_S
 from dht.params import Params
 from dht.wire.codec import Delta, DeltaKind, WireContact
 from tests.support.node_bed import (
@@ -19,6 +20,7 @@ from tests.support.node_bed import (
     NodeBed,
     X,
     Y,
+    Z,
     contact,
     joined,
     wire,
@@ -75,6 +77,19 @@ def test_who_is_told_of_though_we_found_it_dead_is_asked(at: NodeBed) -> None:
     at.node.told([joined(X, 1, THERE), joined(OWN.node, 9)], TELLER, 3.0)
     assert X not in at.node.members
     assert at.node.take_suspects(9) == [contact(X, 1, THERE)], "we ourselves are no suspect"
+
+
+def test_who_another_does_not_know_is_asked(at: NodeBed) -> None:
+    at.node.introduced([wire(X), wire(Y, 1, THERE), wire(Z, 1, THERE)], TELLER, 0.0, are_news=True)
+    at.node.heard(Y, 1, THERE, None, 5.0)
+    first, last = X, b"\x32" + b"\xff" * 19
+    at.node.unlisted(first, last, {X, OWN.node}, 6.0)
+    assert at.node.take_suspects(9) == [], "the other knows X, we heard Y, and Z is out of the range"
+    at.node.unlisted(first, last, set(), 5.0 + HEARD_LATELY_S)
+    assert at.node.take_suspects(9) == [contact(X)]
+    at.node.unlisted(bytes(20), b"\xff" * 20, set(), 5.1 + HEARD_LATELY_S)
+    assert {one.node for one in at.node.take_suspects(9)} == {X, Y, Z}, "not we ourselves"
+    assert len(at.node.members) == 3, "nobody is taken for dead unasked"
 
 
 def test_a_full_table_has_no_suspects_that_are_no_members() -> None:
