@@ -328,7 +328,9 @@ class DHT:
             return
         now = asyncio.get_running_loop().time()
         await self._state.save_peers(self.members.best(self._params.saved_peers_count))
-        await self._state.save_records(SavedRecord(*entry) for entry in self.node.records.entries(now))
+        # Without our own: we provide them anew, and the next run may have another id or address.
+        own, entries = self.node.own.node, self.node.records.entries(now)
+        await self._state.save_records(SavedRecord(*entry) for entry in entries if entry.node != own)
 
     async def _save_regularly(self) -> None:
         while True:

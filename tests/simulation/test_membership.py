@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -179,3 +180,22 @@ async def known_to(world: World, member: Member, percent: int) -> None:
         return sum(member.node in one.dht.members for one in others) * 100 >= percent * len(others)
 
     await until(are_told, limit_s=600.0, every_s=EVERY_S)
+
+
+def test_a_host_with_a_new_id_does_not_name_its_old_one(tmp_path: Path) -> None:
+    """Its node file was lost, its records were not: nobody is at what the old id stands for."""
+
+    async def body(world: World) -> None:
+        await world.settled(2)
+        await world.provided(lambda member: {key_number(member.number)})
+        renewed, other = world.cluster.members
+        old_id = renewed.node
+        assert world.holders(key_number(renewed.number), old_id, [renewed]), "it holds its own, too"
+        await world.cluster.stop(renewed)
+        renewed.node = bytes(20)
+        await world.start(renewed)
+        kept = {entry.node for entry in renewed.dht.records.entries(world.loop.time())}
+        assert other.node in kept
+        assert old_id not in kept
+
+    simulate(body, folder=tmp_path)
