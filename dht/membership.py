@@ -128,7 +128,7 @@ class Membership:
     async def _fetch(
         self, node: bytes, endpoint: Endpoint, first: bytes, last: bytes, pages_count: int, *, are_news: bool
     ) -> set[bytes] | None:
-        """All pages of a range, but no more than so many, within FETCH_MAX_S. Gives the ids, None where some may lack."""
+        """All pages of a range, but no more than so many, within FETCH_MAX_S. Gives the ids; None: some may lack."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FETCH_MAX_S):
                 return await self._fetch_pages(node, endpoint, first, last, pages_count, are_news=are_news)

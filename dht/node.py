@@ -164,9 +164,9 @@ class Node:
     def unlisted(self, first: bytes, last: bytes, listed: Set[bytes], now: float) -> None:
         """All that another node knows of a range. Whom it does not know may have left us unnoticed."""
         for contact in self.members.page(first, last, self.params.members_max_count)[0]:
-            if contact.node not in listed and contact.node != self.own.node:
-                if not self.members.is_heard_lately(contact.node, now):
-                    self.suspect(contact)
+            is_known = contact.node in listed or contact.node == self.own.node
+            if not is_known and not self.members.is_heard_lately(contact.node, now):
+                self.suspect(contact)
 
     def shadowed(self, source: Endpoint, now: float) -> None:
         """A live node with our id spoke from there."""

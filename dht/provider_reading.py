@@ -46,7 +46,9 @@ class Providers:
         """Without those that cannot be reached from here, that the teller may not name, or that we found dead: these
         are asked whether they are back."""
         found = [one for one in (self._provider(one, reply) for one in told) if one is not None]
-        gone = [one for one in found if one.node != reply.sender and self._node.members.is_gone(one.node, now)]
+        gone = [
+            one for one in found if one.node != reply.sender and self._node.members.is_gone(one.node, now)
+        ]
         if not gone:
             return found
         for one in gone:

@@ -101,7 +101,9 @@ def test_much_that_the_asker_knows_costs_little_and_hides_little() -> None:
         gossip.add(DeltaKind.JOINED, contact(number))
         gossip.take(99, asker)
     gossip.add(DeltaKind.JOINED, contact(50))
-    assert [number for number, _, _ in told(gossip.take(99, asker))] == [50], "what was told least stands first"
+    assert [number for number, _, _ in told(gossip.take(99, asker))] == [50], (
+        "what was told least stands first"
+    )
     assert gossip.take(99, asker) == []
 
 
