@@ -33,17 +33,19 @@ def configure(
     registries: Sequence[str],
     config_path: str | None,
     containerd_version: tuple[int, int] | None,
+    stale_tags: bool | None = None,
     default: bool = True,
 ) -> Report:
     """Entries for these registries, for those of earlier runs, and, with `default`, for all others
     (`_default`).
 
     `registry_url` is our registry listener as containerd reaches it, such as http://127.0.0.1:29020.
-    `config_path` is containerd's effective setting: "" when it is unset, None when it is not known.
+    `config_path` is containerd's effective setting: "" when it is unset, None when it is not known. `stale_tags`:
+    whether the fallback host may resolve tags, None: as containerd's version allows.
 
     Raises: HostsError.
     """
-    mirror = Mirror(registry_url, tags, containerd_version)
+    mirror = Mirror(registry_url, tags, containerd_version, stale_tags)
     wanted = [Registry.parse(name) for name in registries]
     return _run(hosts_dir, mirror, wanted, config_path, default=default, alone=False)
 
@@ -56,6 +58,7 @@ def add_registry(
     tags: Tags,
     config_path: str | None,
     containerd_version: tuple[int, int] | None,
+    stale_tags: bool | None = None,
 ) -> Report:
     """An entry for one registry that was first seen in a request; all other files are left as they are.
 
@@ -64,7 +67,7 @@ def add_registry(
     wanted = Registry.parse(registry)
     if wanted.is_address:
         raise RegistryNameInvalid(registry, "an address is mirrored only when the operator names it")
-    mirror = Mirror(registry_url, tags, containerd_version)
+    mirror = Mirror(registry_url, tags, containerd_version, stale_tags)
     return _run(hosts_dir, mirror, [wanted], config_path, default=False, alone=True)
 
 

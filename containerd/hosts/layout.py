@@ -44,6 +44,8 @@ class Mirror:
     registry_url: str
     tags: Tags
     containerd_version: tuple[int, int] | None
+    stale_tags: bool | None = None
+    """Whether the fallback host may resolve tags. None: where a dead daemon is not seen (`_fallback_capabilities`)."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.registry_url)
@@ -85,9 +87,11 @@ def with_fallback(registry: Registry, user: HostsFile, mirror: Mirror) -> HostsF
 def _fallback_capabilities(mirror: Mirror) -> list[Value]:
     """Before 2.1 a dead daemon behind an origin that answers 404 hides the origin's words: containerd 1.6 and 1.7 do
     not count a 404 as an error, so our refused connection is the first one (measured). There, and where the version
-    is not known, tags are the origin's alone."""
-    knows_first_error = mirror.containerd_version is not None and mirror.containerd_version >= (2, 1)
-    return ["pull", "resolve"] if knows_first_error else ["pull"]
+    is not known, tags are the origin's alone unless the operator says otherwise."""
+    may_resolve = mirror.stale_tags
+    if may_resolve is None:
+        may_resolve = mirror.containerd_version is not None and mirror.containerd_version >= (2, 1)
+    return ["pull", "resolve"] if may_resolve else ["pull"]
 
 
 def _others(hosts: Sequence[Host], mirror: Mirror) -> list[Host]:
@@ -97,7 +101,7 @@ def _others(hosts: Sequence[Host], mirror: Mirror) -> list[Host]:
 def _origin(registry: Registry, user: HostsFile, mirror: Mirror) -> Host:
     # Without `server`, containerd takes the registry itself with all capabilities and the plain path, and
     # only the other options of the top of the file.
-    if user.server is None or not _endpoint(user.server, {})[1] or mirror.is_self(user.server):
+    if user.server is None or not endpoint(user.server, {})[1] or mirror.is_self(user.server):
         origin = default_origin(registry, mirror.containerd_version)
         options = {k: v for k, v in user.options.items() if k not in ("capabilities", "override_path")}
         return Host(origin.url, {"capabilities": list(ORIGIN_CAPABILITIES), **options, **origin.options})
@@ -117,7 +121,7 @@ def _with_origin(hosts: list[Host], origin: Host) -> list[Host]:
 
 def _adds_nothing(origin: Host, host: Host) -> bool:
     beside = _but_capabilities(origin.options)
-    return _endpoint(origin.url, origin.options) == _endpoint(host.url, host.options) and all(
+    return endpoint(origin.url, origin.options) == endpoint(host.url, host.options) and all(
         key in host.options and same_value(host.options[key], value) for key, value in beside.items()
     )
 
@@ -134,7 +138,7 @@ def _joined(host: Host, origin: Host) -> Value:
     return [*have, *(capability for capability in wanted if capability not in have)]
 
 
-def _endpoint(url: str, options: Table) -> tuple[str, str, str]:
+def endpoint(url: str, options: Table) -> tuple[str, str, str]:
     """Scheme, host and path as containerd makes them. Source: its `parseHostConfig` and `request`, read."""
     parts = urlsplit(_with_scheme(url))
     path = normpath("/" + parts.path.lstrip("/"))

@@ -43,6 +43,8 @@ class Entry(msgspec.Struct, frozen=True):
     written_sha256: str
     original: Original | None
     """None when there was no file."""
+    first_seen: bool = False
+    """The daemon heard of this registry in a request; no operator named it."""
 
 
 class Manifest(msgspec.Struct, frozen=True):

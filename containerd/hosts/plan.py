@@ -35,6 +35,7 @@ class Wish:
 
     registry: Registry | None
     named: bool
+    first_seen: bool = False
 
     @property
     def name(self) -> str:
@@ -87,7 +88,10 @@ class Planner:
         self._warnings = list(search.warnings)
 
     def plan(self, registries: Sequence[Registry], *, default: bool, alone: bool) -> Plan:
-        """`alone`: nothing but these registries is looked at. Raises: HostsFileInvalid, OSError."""
+        """`alone`: these registries were first seen in requests, and nothing else is looked at.
+
+        Raises: HostsFileInvalid, OSError.
+        """
         wishes = self._wishes(registries, default=default, alone=alone)
         roots = [self._hosts_dir, *([Path(self._search.literal)] if self._search.literal else [])]
         outcomes = [self._outcome(root, wish) for root in roots for wish in wishes]
@@ -104,14 +108,24 @@ class Planner:
             tuple(self._warnings),
         )
 
+    def users_place(self, registry: Registry) -> Place | None:
+        """Where the user's words for this registry stand. Raises: HostsFileInvalid, OSError."""
+        wish = Wish(registry, True)
+        return self._users_place(self._hosts_dir, wish, self._place(self._hosts_dir, wish))
+
+    def _place(self, root: Path, wish: Wish) -> Place:
+        there = [root / name for name in wish.directories if (root / name).is_dir()]
+        return survey(there[0] if there else root / wish.directories[-1])
+
     def _wishes(self, registries: Sequence[Registry], *, default: bool, alone: bool) -> list[Wish]:
-        wishes = {registry.name: Wish(registry, True) for registry in registries}
         if alone:
-            return list(wishes.values())
+            operators = {it.registry for it in self._known.entries if it.named and not it.first_seen}
+            return [Wish(registry, True, registry.name not in operators) for registry in registries]
+        wishes = {registry.name: Wish(registry, True) for registry in registries}
         for entry in self._known.entries:
             registry = Registry.from_directory(entry.registry)
             if entry.named and registry is not None:
-                wishes.setdefault(registry.name, Wish(registry, True))
+                wishes.setdefault(registry.name, Wish(registry, True, entry.first_seen))
         if default:
             for registry in self._hidden_by_default():
                 wishes.setdefault(registry.name, Wish(registry, False))
@@ -131,8 +145,7 @@ class Planner:
         return any(self._is_users(survey(self._hosts_dir / name)) for name in registry.directories)
 
     def _outcome(self, root: Path, wish: Wish) -> _Outcome:
-        there = [root / name for name in wish.directories if (root / name).is_dir()]
-        place = survey(there[0] if there else root / wish.directories[-1])
+        place = self._place(root, wish)
         if place.is_link:
             self._warnings.append(
                 f"{place.path} is a symbolic link, and what is written there is seen under another name too: "
@@ -152,15 +165,18 @@ class Planner:
 
     def _source(self, root: Path, wish: Wish, place: Place) -> tuple[Place | None, HostsFile]:
         """Where the user's words for this registry stand, and what they are, seen from `place`."""
-        version = self._mirror.containerd_version
+        source = self._users_place(root, wish, place)
+        if source is None:
+            return None, HostsFile()
+        file = user_file(source, self._mirror.containerd_version)
+        return source, file if source is place else moved(file, relpath(source.path, place.path))
+
+    def _users_place(self, root: Path, wish: Wish, place: Place) -> Place | None:
         if self._is_users(place):
-            return place, user_file(place, version)
+            return place
         roots = [*map(Path, self._search.before), self._hosts_dir, *map(Path, self._search.after)]
-        for directory in _lookups(roots if root == self._hosts_dir else [root, *roots], wish):
-            source = survey(directory)
-            if self._is_users(source):
-                return source, moved(user_file(source, version), relpath(directory, place.path))
-        return None, HostsFile()
+        lookups = _lookups(roots if root == self._hosts_dir else [root, *roots], wish)
+        return next(filter(self._is_users, map(survey, lookups)), None)
 
     def _warn_if_hidden(self, wish: Wish) -> None:
         first = next((path for path in _lookups(self._search.before, wish) if path.is_dir()), None)
@@ -187,7 +203,7 @@ class Planner:
         else:
             original, saved = self._original(place, known)
         self._remember_made(place.path)
-        entry = Entry(path, wish.name, wish.named, manifest.digest(content), original)
+        entry = Entry(path, wish.name, wish.named, manifest.digest(content), original, wish.first_seen)
         if content == current:
             return _Outcome(Change(wish.name, place.hosts_toml, Action.UNCHANGED), None, entry, saved)
         # What is merged in from elsewhere may be secret there: its mode and owner come along.

@@ -15,7 +15,7 @@ from containerd.hosts.configure import registries_with_directory
 from mirror.cli.options import command, print_warnings
 from mirror.settings import load, machine, resolve
 from mirror.settings.load import Flags
-from mirror.settings.model import Tags
+from mirror.settings.model import StaleTags, Tags
 from mirror.settings.table import Command
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ WELL_KNOWN_REGISTRIES = (
     "registry.k8s.io",
 )
 
-_TAGS: dict[Tags, HostsTags] = {Tags.UPSTREAM: "upstream", Tags.PEERS: "peers", Tags.OFF: "off"}
+TAGS: dict[Tags, HostsTags] = {Tags.UPSTREAM: "upstream", Tags.PEERS: "peers", Tags.OFF: "off"}
+# None: as containerd's version allows.
+STALE_TAGS = {StaleTags.AUTO: None, StaleTags.ON: True, StaleTags.OFF: False}
 
 
 def run(flags: Flags) -> int:
@@ -46,11 +48,12 @@ def run(flags: Flags) -> int:
     settings = resolved.settings
     print_warnings(resolved.warnings)
     report = write_hosts(
-        settings.hosts_dir,
-        registry_url=settings.registry_url,
-        tags=_TAGS[settings.tags],
-        registries=_registries(settings.hosts_dir, settings.mirrors),
-        config_path=settings.containerd_config_path,
+        settings.hosts.hosts_dir,
+        registry_url=settings.hosts.registry_url,
+        tags=TAGS[settings.tags],
+        registries=_registries(settings.hosts.hosts_dir, settings.mirrors),
+        config_path=settings.hosts.containerd_config_path,
+        stale_tags=STALE_TAGS[settings.hosts.stale_tags],
         containerd_version=_containerd_version(settings.containerd_sock),
     )
     print_report(report)

@@ -80,6 +80,10 @@ def canonical_registry(name: str) -> str:
     return DOCKER_HUB if lowered in _HUB_SPELLINGS else lowered
 
 
+def is_repository(name: str) -> bool:
+    return len(name) <= NAME_MAX_LENGTH and _NAME.fullmatch(name) is not None
+
+
 def parse_path(path: str, ns: str | None) -> DistributionRequest:
     """`path` is percent-decoded and begins with /v2/. Raises: PathUnknown, NameInvalid, ReferenceInvalid,
     DigestInvalid."""
@@ -97,7 +101,7 @@ def parse_path(path: str, ns: str | None) -> DistributionRequest:
         registry, repository = canonical_registry(first), rest
     else:
         registry, repository = DOCKER_HUB, name
-    if len(repository) > NAME_MAX_LENGTH or not _NAME.fullmatch(repository):
+    if not is_repository(repository):
         raise NameInvalid(f"{repository[:140]!r} is not a repository name")
     return DistributionRequest(registry, repository, kind == "manifests", _reference(kind, reference))
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from mirror.log import LogFormat, LogLevel
+from mirror.oci.scope import ImageScope
 
 _ANY_IPV4 = "0.0.0.0"  # noqa: S104 - what a user may ask for
 _ANY_IPV6 = "::"
@@ -25,6 +26,27 @@ class StoreKind(StrEnum):
 class Tags(StrEnum):
     UPSTREAM = "upstream"
     PEERS = "peers"
+    OFF = "off"
+
+
+class OriginUse(StrEnum):
+    """What the daemon itself does at registries: asks what it must know of tags, fetches content too, or nothing."""
+
+    STEER = "steer"
+    RELAY = "relay"
+    OFF = "off"
+
+
+class StaleTags(StrEnum):
+    """Whether the fallback host may be asked for tags."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class Switch(StrEnum):
+    ON = "on"
     OFF = "off"
 
 
@@ -113,9 +135,21 @@ class DirectoryStoreSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HostsSettings:
+    """containerd's hosts directory and what is written there. `registry_url` is what hosts.toml points to.
+    `containerd_config_path` None: not known. `add_registries`: whether the daemon adds those that it hears of."""
+
+    hosts_dir: Path
+    registry_url: str
+    stale_tags: StaleTags
+    containerd_config_path: str | None
+    add_registries: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ServeSettings:
     """`metrics_addr` None: no metrics listener. `advertise_addr` None: others reach this host where its datagrams come
-    from. `mirrors` empty: every registry. Paths are absolute."""
+    from. `mirrors` empty: every registry. `docker_config` None: no credentials. Paths are absolute."""
 
     store: ContainerdStoreSettings | DirectoryStoreSettings
     data_dir: Path
@@ -129,19 +163,22 @@ class ServeSettings:
     cluster_secret_file: Path | None
     mirrors: tuple[str, ...]
     filters: tuple[re.Pattern[str], ...]
+    origin: OriginUse
+    tags: Tags
+    stale_private: tuple[ImageScope, ...]
+    protect: tuple[ImageScope, ...]
+    docker_config: Path | None
+    cache_size_bytes: int
+    hosts: HostsSettings
     log_level: LogLevel
     log_format: LogFormat
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigureSettings:
-    """`registry_url` is what hosts.toml points to. `containerd_config_path` None: not known."""
-
-    hosts_dir: Path
-    registry_url: str
+    hosts: HostsSettings
     tags: Tags
     mirrors: tuple[str, ...]
-    containerd_config_path: str | None
     containerd_sock: Path
 
 

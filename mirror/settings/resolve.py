@@ -24,10 +24,14 @@ from mirror.settings.model import (
     ContainerdStoreSettings,
     DirectoryStoreSettings,
     DnsBootstrap,
+    HostsSettings,
     LanBootstrap,
+    OriginUse,
     ServeSettings,
     StaticBootstrap,
     StoreKind,
+    Switch,
+    Tags,
 )
 from mirror.settings.table import Setting
 
@@ -73,6 +77,18 @@ def serve(values: Values, around: Surroundings, default_data_dir: Path) -> Resol
         cluster_secret_file=_maybe_path(values.maybe(table.CLUSTER_SECRET_FILE), around),
         mirrors=values.all(table.MIRROR),
         filters=values.all(table.FILTER),
+        origin=values.one(table.ORIGIN),
+        tags=values.one(table.TAGS),
+        stale_private=values.all(table.STALE_PRIVATE),
+        protect=values.all(table.PROTECT),
+        docker_config=_maybe_path(values.maybe(table.DOCKER_CONFIG), around),
+        cache_size_bytes=values.one(table.CACHE_SIZE),
+        hosts=_hosts(
+            values,
+            _listen(values.one(table.REGISTRY_ADDR), around),
+            around,
+            add_registries=values.one(table.ADD_REGISTRIES) is Switch.ON,
+        ),
         log_level=values.one(table.LOG_LEVEL),
         log_format=values.maybe(table.LOG_FORMAT)
         or (LogFormat.TEXT if around.is_terminal else LogFormat.JSON),
@@ -81,7 +97,7 @@ def serve(values: Values, around: Surroundings, default_data_dir: Path) -> Resol
     _check_advertised(values, settings)
     if settings.cluster_secret_file is None:
         _check_private(values, settings)
-    warnings += _exposed(settings) + _unheard(settings)
+    warnings += _exposed(settings) + _unheard(settings) + _unused(values, settings)
     return Resolved(settings, tuple(warnings))
 
 
@@ -92,15 +108,10 @@ def configure(values: Values, around: Surroundings) -> Resolved[ConfigureSetting
         raise values.error(
             table.REGISTRY_ADDR, f"'{address}' has port 0: containerd needs the port that serve listens at"
         )
-    if not address.host or address.is_every_address:
-        # serve listens at every address; containerd is on this host.
-        address = Address("127.0.0.1", address.port)
     settings = ConfigureSettings(
-        hosts_dir=_path(values.one(table.HOSTS_DIR), around),
-        registry_url=f"http://{address}",
+        hosts=_hosts(values, address, around, add_registries=False),
         tags=values.one(table.TAGS),
         mirrors=values.all(table.MIRROR),
-        containerd_config_path=values.maybe(table.CONTAINERD_CONFIG_PATH),
         containerd_sock=_path(values.one(table.CONTAINERD_SOCK), around),
     )
     return Resolved(settings, tuple(values.warnings))
@@ -121,6 +132,8 @@ def _described(part: object) -> Iterator[tuple[str, object]]:
     for item in fields(part):
         value: object = getattr(part, item.name)
         match value:
+            case HostsSettings():
+                yield from _described(value)
             case ContainerdStoreSettings() | DirectoryStoreSettings():
                 is_containerd = isinstance(value, ContainerdStoreSettings)
                 yield item.name, (StoreKind.CONTAINERD if is_containerd else StoreKind.DIRECTORY).value
@@ -136,6 +149,33 @@ def _described(part: object) -> Iterator[tuple[str, object]]:
                 yield item.name, str(value)
 
 
+def _hosts(values: Values, address: Address, around: Surroundings, *, add_registries: bool) -> HostsSettings:
+    if not address.host or address.is_every_address:
+        # serve listens at every address; containerd is on this host.
+        address = Address("127.0.0.1", address.port)
+    return HostsSettings(
+        hosts_dir=_path(values.one(table.HOSTS_DIR), around),
+        registry_url=f"http://{address}",
+        stale_tags=values.one(table.STALE_TAGS),
+        containerd_config_path=values.maybe(table.CONTAINERD_CONFIG_PATH),
+        add_registries=add_registries,
+    )
+
+
+def _unused(values: Values, settings: ServeSettings) -> list[str]:
+    warnings = []
+    if settings.docker_config is not None and settings.origin is not OriginUse.RELAY:
+        warnings.append(f"--docker-config has no effect with --origin {settings.origin}")
+    if settings.stale_private and settings.tags is not Tags.UPSTREAM:
+        warnings.append(f"--stale-private has no effect with --tags {settings.tags}")
+    if settings.tags is Tags.UPSTREAM and settings.origin is OriginUse.OFF and values.is_given(table.TAGS):
+        warnings.append(
+            "--tags upstream answers no tag with --origin off: whether the registry is away cannot be seen; "
+            "--tags peers answers without it"
+        )
+    return warnings
+
+
 def _store(
     values: Values, data_dir: Path, around: Surroundings, warnings: list[str]
 ) -> ContainerdStoreSettings | DirectoryStoreSettings:
@@ -143,7 +183,9 @@ def _store(
     if kind is StoreKind.AUTO:
         kind = StoreKind.DIRECTORY if values.is_given(table.STORE_DIR) else StoreKind.CONTAINERD
     of_containerd = (table.CONTAINERD_SOCK, table.CONTAINERD_NAMESPACE, table.CONTAINERD_CONTENT_PATH)
-    of_directory = (table.STORE_DIR, table.CACHE_SIZE)
+    of_directory: tuple[Setting[object], ...] = (table.STORE_DIR,)
+    if values.one(table.ORIGIN) is not OriginUse.RELAY:
+        of_directory = (table.STORE_DIR, table.CACHE_SIZE)
     if kind is StoreKind.DIRECTORY:
         warnings += _idle(values, of_containerd, "the directory store")
         return DirectoryStoreSettings(

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 from mirror.log import LogFormat, LogLevel
 from mirror.settings import values
-from mirror.settings.model import StoreKind, Tags
+from mirror.settings.model import OriginUse, StaleTags, StoreKind, Switch, Tags
 
 Value_co = TypeVar("Value_co", covariant=True)
 
@@ -73,7 +73,6 @@ class Setting(Generic[Value_co]):
 
 
 _SERVE = frozenset({Command.SERVE})
-_CONFIGURE = frozenset({Command.CONFIGURE})
 _HOSTS = frozenset({Command.CONFIGURE, Command.CLEANUP})
 _BOTH = frozenset({Command.SERVE, Command.CONFIGURE})
 
@@ -100,7 +99,8 @@ CACHE_SIZE = Setting(
     name="cache-size",
     shape="SIZE",
     parse=values.size_bytes(CACHE_MIN_BYTES),
-    help="Most bytes that the directory store keeps; what was used longest ago goes first.",
+    help="Most bytes that the directory store keeps, and that --origin relay keeps of what it fetched; what was used "
+    "longest ago goes first.",
     default="10GiB",
     example="512MiB",
     commands=_SERVE,
@@ -247,6 +247,70 @@ FILTER = Setting(
     commands=_SERVE,
     is_repeatable=True,
 )
+ORIGIN = Setting(
+    name="origin",
+    shape="steer|relay|off",
+    parse=values.choice(OriginUse),
+    help="What the daemon itself does at registries. steer: nothing but ask, without credentials, whether a tag is "
+    "public and where it points; content comes to containerd. relay: it also fetches content that no peer has, for "
+    "clients that choose a mirror once (Podman, CRI-O). off: it connects to no registry.",
+    default="steer",
+    example="relay",
+    commands=_SERVE,
+)
+STALE_PRIVATE = Setting(
+    name="stale-private",
+    shape="REGISTRY[/PATH]",
+    parse=values.image_scope,
+    help="Images whose tags hosts tell each other though they are not public: in an outage of the registry every host "
+    "of the cluster gets them, also one that the registry would refuse. Give it to all hosts.",
+    unset="none: tags of private images are told to nobody",
+    example="registry.example/base",
+    commands=_SERVE,
+    is_repeatable=True,
+)
+PROTECT = Setting(
+    name="protect",
+    shape="REGISTRY[/PATH]",
+    parse=values.image_scope,
+    help="Images whose manifests are the registry's to give each time, so that it checks who asks. Their layers still "
+    "come from peers.",
+    unset="none",
+    example="registry.example/secret",
+    commands=_SERVE,
+    is_repeatable=True,
+)
+DOCKER_CONFIG = Setting(
+    name="docker-config",
+    shape="PATH",
+    parse=values.path,
+    help="A Docker config.json with credentials (auths, credHelpers, credsStore) for --origin relay. They are used for "
+    "content by digest, never to tell what a tag is.",
+    unset="none: the daemon fetches what is public",
+    example="/etc/peili/config.json",
+    commands=_SERVE,
+)
+ADD_REGISTRIES = Setting(
+    name="add-registries",
+    shape="on|off",
+    parse=values.choice(Switch),
+    help="Whether the daemon writes an entry of its own, with the fallback host, for a registry that containerd asks "
+    "for the first time. Only where configure has run in --hosts-dir.",
+    default="on",
+    example="off",
+    commands=_SERVE,
+)
+STALE_TAGS = Setting(
+    name="stale-tags",
+    shape="auto|on|off",
+    parse=values.choice(StaleTags),
+    help="Whether containerd may ask the fallback host for a tag that the registry could not give. auto: from "
+    "containerd 2.1 on. Before that, on has a price: while the daemon is not running, a tag that does not exist "
+    "is reported as a refused connection.",
+    default="auto",
+    example="on",
+    commands=_BOTH,
+)
 LOG_LEVEL = Setting(
     name="log-level",
     shape="debug|info|warning|error",
@@ -272,17 +336,17 @@ HOSTS_DIR = Setting(
     help="containerd's hosts directory: where its config_path points.",
     default="/etc/containerd/certs.d",
     example="/etc/cri/conf.d/hosts",
-    commands=_HOSTS,
+    commands=_HOSTS | _SERVE,
 )
 TAGS = Setting(
     name="tags",
     shape="upstream|peers|off",
     parse=values.choice(Tags),
-    help="Whom containerd asks for a tag: the registry, with this daemon behind it; this daemon first; or never "
-    "this daemon. This version of the daemon has an answer for no tag: the registry's holds.",
+    help="Who answers for a tag. upstream: the registry, and where it fails peers, for public images (docs/tags.md). "
+    "peers: peers first, for sites without a registry. off: the registry alone. Give the same to configure and serve.",
     default="upstream",
     example="off",
-    commands=_CONFIGURE,
+    commands=_BOTH,
 )
 CONTAINERD_CONFIG_PATH = Setting(
     name="containerd-config-path",
@@ -292,7 +356,7 @@ CONTAINERD_CONFIG_PATH = Setting(
     "with a colon in it for one path; then the files are written there, too.",
     unset="not known",
     example="/etc/containerd/certs.d:/etc/docker/certs.d",
-    commands=_CONFIGURE,
+    commands=_BOTH,
 )
 
 TABLE: tuple[Setting[object], ...] = (
@@ -313,10 +377,16 @@ TABLE: tuple[Setting[object], ...] = (
     CLUSTER_SECRET_FILE,
     MIRROR,
     FILTER,
+    ORIGIN,
+    TAGS,
+    STALE_PRIVATE,
+    PROTECT,
+    DOCKER_CONFIG,
     LOG_LEVEL,
     LOG_FORMAT,
     HOSTS_DIR,
-    TAGS,
+    ADD_REGISTRIES,
+    STALE_TAGS,
     CONTAINERD_CONFIG_PATH,
 )
 

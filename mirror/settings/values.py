@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from dht.endpoints import EndpointInvalid, canonical, scope
 from mirror.errors import MirrorError
-from mirror.oci.distribution import NameInvalid, canonical_registry
+from mirror.oci.distribution import NameInvalid, canonical_registry, is_repository
+from mirror.oci.scope import ImageScope
 from mirror.settings.model import Address, Bootstrap, DnsBootstrap, LanBootstrap, StaticBootstrap
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -179,6 +180,17 @@ def registry(text: str) -> str:
         return canonical_registry(text)
     except NameInvalid as exc:
         raise ValueInvalid(str(exc)) from exc
+
+
+def image_scope(text: str) -> ImageScope:
+    """``REGISTRY`` or ``REGISTRY/PATH``."""
+    name, slash, repository = text.partition("/")
+    if slash and not is_repository(repository):
+        raise _invalid(
+            text,
+            "is not an image path: expected REGISTRY or REGISTRY/PATH, such as ghcr.io/team or docker.io/library",
+        )
+    return ImageScope(registry(name), repository)
 
 
 def pattern(text: str) -> re.Pattern[str]:

@@ -95,8 +95,9 @@ def test_a_bad_value_of_any_serve_flag_is_exit_code_2_with_its_name(
     flag = getattr(setting, "flag", "")
     for bad in ("", "\x00", "a" * 65_000 + "\x00/"):
         code, out, err = outcome(capsys, "serve", "--data-dir", "/proc/self/nowhere", flag, bad)
-        # Almost any text is a regular expression: then the data directory is what is wrong.
-        flag_named = "--data-dir" if flag == "--filter" and bad else flag
+        # Almost any text is a regular expression, or a config_path: then the data directory is what is wrong.
+        is_any_text = flag in ("--filter", "--containerd-config-path") and bad
+        flag_named = "--data-dir" if is_any_text else flag
         assert (code, out) == (2, "")
         assert err.startswith(f"peili: {flag_named}: ") and err.count("\n") == 1
         assert len(err) < 400

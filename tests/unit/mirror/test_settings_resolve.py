@@ -11,6 +11,7 @@ import pytest
 
 from mirror.errors import SettingsError
 from mirror.log import LogFormat, LogLevel
+from mirror.oci.scope import ImageScope
 from mirror.settings import resolve
 from mirror.settings.load import read
 from mirror.settings.model import (
@@ -20,8 +21,11 @@ from mirror.settings.model import (
     ContainerdStoreSettings,
     DirectoryStoreSettings,
     DnsBootstrap,
+    HostsSettings,
     LanBootstrap,
+    OriginUse,
     ServeSettings,
+    StaleTags,
     StaticBootstrap,
     Tags,
 )
@@ -59,6 +63,19 @@ def test_the_defaults() -> None:
             cluster_secret_file=None,
             mirrors=(),
             filters=(),
+            origin=OriginUse.STEER,
+            tags=Tags.UPSTREAM,
+            stale_private=(),
+            protect=(),
+            docker_config=None,
+            cache_size_bytes=10 * 2**30,
+            hosts=HostsSettings(
+                hosts_dir=Path("/etc/containerd/certs.d"),
+                registry_url="http://127.0.0.1:29020",
+                stale_tags=StaleTags.AUTO,
+                containerd_config_path=None,
+                add_registries=True,
+            ),
             log_level=LogLevel.INFO,
             log_format=LogFormat.JSON,
         ),
@@ -82,6 +99,15 @@ def test_everything_set() -> None:
         cluster_secret_file="/secret",
         mirror=("ghcr.io",),
         filter=("^a", "b$"),
+        origin="relay",
+        tags="upstream",
+        stale_private=("r.example/base",),
+        protect=("Docker.io/library", "r.example:5000"),
+        docker_config="config.json",
+        hosts_dir="/hosts",
+        add_registries="off",
+        stale_tags="on",
+        containerd_config_path="/a:/b",
         log_level="debug",
         log_format="text",
     )
@@ -105,6 +131,19 @@ def test_everything_set() -> None:
             cluster_secret_file=Path("/secret"),
             mirrors=("ghcr.io",),
             filters=(re.compile("^a"), re.compile("b$")),
+            origin=OriginUse.RELAY,
+            tags=Tags.UPSTREAM,
+            stale_private=(ImageScope("r.example", "base"),),
+            protect=(ImageScope("docker.io", "library"), ImageScope("r.example:5000", "")),
+            docker_config=Path("/work dir/config.json"),
+            cache_size_bytes=2**30,
+            hosts=HostsSettings(
+                hosts_dir=Path("/hosts"),
+                registry_url="http://[::1]:1",
+                stale_tags=StaleTags.ON,
+                containerd_config_path="/a:/b",
+                add_registries=False,
+            ),
             log_level=LogLevel.DEBUG,
             log_format=LogFormat.TEXT,
         ),
@@ -130,7 +169,7 @@ def test_relative_paths_are_made_absolute() -> None:
     assert found.cluster_secret_file == Path("/work dir/d")
     store = serve(containerd_sock="unix://s", containerd_content_path="t").settings.store
     assert store == ContainerdStoreSettings(Path("/work dir/s"), ("k8s.io",), Path("/work dir/t"))
-    assert configure(hosts_dir="h").settings.hosts_dir == Path("/work dir/h")
+    assert configure(hosts_dir="h").settings.hosts.hosts_dir == Path("/work dir/h")
 
 
 def test_auto_is_the_directory_store_where_its_directory_is_named() -> None:
@@ -313,11 +352,15 @@ def test_warnings_of_reading_are_kept() -> None:
 
 def test_configure_defaults() -> None:
     assert configure().settings == ConfigureSettings(
-        hosts_dir=Path("/etc/containerd/certs.d"),
-        registry_url="http://127.0.0.1:29020",
+        hosts=HostsSettings(
+            hosts_dir=Path("/etc/containerd/certs.d"),
+            registry_url="http://127.0.0.1:29020",
+            stale_tags=StaleTags.AUTO,
+            containerd_config_path=None,
+            add_registries=False,
+        ),
         tags=Tags.UPSTREAM,
         mirrors=(),
-        containerd_config_path=None,
         containerd_sock=Path("/run/containerd/containerd.sock"),
     )
 
@@ -329,20 +372,25 @@ def test_configure_set() -> None:
         tags="off",
         mirror=("Docker.io", "r:1"),
         containerd_config_path="/a:/b",
+        stale_tags="off",
         containerd_sock="/s",
     ).settings == ConfigureSettings(
-        hosts_dir=Path("/h"),
-        registry_url="http://[::1]:5000",
+        hosts=HostsSettings(
+            hosts_dir=Path("/h"),
+            registry_url="http://[::1]:5000",
+            stale_tags=StaleTags.OFF,
+            containerd_config_path="/a:/b",
+            add_registries=False,
+        ),
         tags=Tags.OFF,
         mirrors=("docker.io", "r:1"),
-        containerd_config_path="/a:/b",
         containerd_sock=Path("/s"),
     )
 
 
 @pytest.mark.parametrize("address", [":5000", "0.0.0.0:5000", "[::]:5000"])
 def test_configure_points_containerd_to_loopback_where_serve_listens_everywhere(address: str) -> None:
-    assert configure(registry_addr=address).settings.registry_url == "http://127.0.0.1:5000"
+    assert configure(registry_addr=address).settings.hosts.registry_url == "http://127.0.0.1:5000"
 
 
 def test_configure_needs_a_port() -> None:
@@ -377,6 +425,16 @@ def test_described_is_what_the_log_shows() -> None:
         "cluster_secret_file": "/secret",
         "mirrors": [],
         "filters": ["^a", "b"],
+        "origin": "steer",
+        "tags": "upstream",
+        "stale_private": [],
+        "protect": [],
+        "docker_config": None,
+        "hosts_dir": "/etc/containerd/certs.d",
+        "registry_url": "http://127.0.0.1:29020",
+        "stale_tags": "auto",
+        "containerd_config_path": None,
+        "add_registries": True,
         "log_level": "info",
         "log_format": "json",
     }

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror.oci.scope import ImageScope
 from mirror.settings import values
 from mirror.settings.model import Address, DnsBootstrap, LanBootstrap, StaticBootstrap, StoreKind
 from mirror.settings.values import ValueInvalid
@@ -329,3 +330,23 @@ def test_collisions_of_listeners(left: tuple[str, int], right: tuple[str, int], 
 def test_kinds_of_addresses(host: str, is_loopback: bool, is_every: bool, is_name: bool) -> None:
     found = Address(host, 1)
     assert (found.is_loopback, found.is_every_address, found.is_name) == (is_loopback, is_every, is_name)
+
+
+@pytest.mark.parametrize(
+    ("text", "registry", "path"),
+    [
+        ("ghcr.io", "ghcr.io", ""),
+        ("Index.Docker.io/library/nginx", "docker.io", "library/nginx"),
+        ("r.example:5000/a/b", "r.example:5000", "a/b"),
+    ],
+)
+def test_scopes(text: str, registry: str, path: str) -> None:
+    assert values.image_scope(text) == ImageScope(registry, path)
+
+
+@pytest.mark.parametrize(
+    "text", ["ghcr.io/", "ghcr.io/A", "ghcr.io/a:tag", "https://ghcr.io/a", "/a", "ghcr.io/a/*"]
+)
+def test_texts_that_are_no_scope(text: str) -> None:
+    with pytest.raises(ValueInvalid):
+        values.image_scope(text)
