@@ -216,7 +216,7 @@ class RecordingHost:
             answer = answer.answer
         blob = self.shelf.find(exchange.asked.repository, exchange.asked.reference)
         if isinstance(answer, End):
-            await _end(request, answer.ending)
+            await end_connection(request, answer.ending)
             return web.Response()
         if isinstance(answer, Status) or blob is None:
             status = answer if isinstance(answer, Status) else Status(404)
@@ -284,7 +284,7 @@ async def _send(
             exchange.sent_bytes += len(chunk)
             await asyncio.sleep(pace_s)
         if isinstance(answer, Cut):
-            await _end(request, answer.ending)
+            await end_connection(request, answer.ending)
         else:
             await response.write_eof()
     except ConnectionError:
@@ -292,7 +292,8 @@ async def _send(
     return response
 
 
-async def _end(request: web.BaseRequest, ending: Ending) -> None:
+async def end_connection(request: web.BaseRequest, ending: Ending) -> None:
+    """What was written before arrives first, also before a reset."""
     transport = request.transport
     if transport is None:
         return
