@@ -1,4 +1,6 @@
-"""Asks one peer for one blob or part of it, once. Which peer, and what to do when it fails, is for others to decide.
+"""Asks one peer for one blob or part of it, or for its record of a tag, once.
+
+Which peer, and what to do when it fails, is for others to decide.
 
 Every failure is one of `mirror.peer.errors`; nothing that a peer sends escapes as another exception.
 """
@@ -31,7 +33,9 @@ from mirror.peer.errors import (
     PeerUnreachable,
 )
 from mirror.peer.strangers import Strangers
+from mirror.peer.tag_answer import TAG_ANSWER_MAX_BYTES, TagAnswerInvalid, decode, tag_target
 from mirror.secret import Subkey
+from mirror.tags.base import Attestation, TagName
 
 # A peer that does not complete a handshake within a second is slower than going to the origin.
 CONNECT_TIMEOUT_S = 1.0
@@ -116,7 +120,7 @@ class PeerClient:
 
     async def size_bytes(self, peer: Peer, digest: Digest) -> int:
         """The size of a blob that the peer holds. Raises: PeerError; PeerAbsent where it does not hold it."""
-        async with self._request(peer, "HEAD", digest, "") as response:
+        async with self._request(peer, "HEAD", f"{wire.BLOB_PATH}{digest}", "") as response:
             self._check_status(peer, response, None)
             return _content_length(peer, response.headers)
 
@@ -128,16 +132,35 @@ class PeerClient:
         connection; leaving it after the last byte keeps it for the next request."""
         whole = start == 0 and stop is None
         range_header = "" if whole else f"bytes={start}-{'' if stop is None else stop - 1}"
-        async with self._request(peer, "GET", digest, range_header) as response:
+        async with self._request(peer, "GET", f"{wire.BLOB_PATH}{digest}", range_header) as response:
             self._check_status(peer, response, await self._error_text(response))
             yield self._checked_body(peer, response, start, stop, whole)
 
+    async def attestation(self, peer: Peer, name: TagName) -> Attestation:
+        """What the peer says of its own record. Raises: PeerError; PeerAbsent where it tells none."""
+        async with self._request(peer, "GET", tag_target(name), "") as response:
+            self._check_status(peer, response, await self._error_text(response))
+            length_bytes = _content_length(peer, response.headers)
+            if response.status != 200 or length_bytes > TAG_ANSWER_MAX_BYTES:
+                told = f"{response.status} with {length_bytes} bytes"
+                raise PeerNonsense(str(peer), f"answered {told} when asked for a tag")
+            try:
+                told_tag = decode(await response.content.readexactly(length_bytes))
+            except aiohttp.SocketTimeoutError as exc:
+                raise PeerStalled(str(peer), f"sent no byte for {STALL_TIMEOUT_S:g} s") from exc
+            except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as exc:
+                raise PeerBroke(str(peer), f"ended the body early: {_reason(exc)}") from exc
+            except TagAnswerInvalid as exc:
+                raise PeerNonsense(str(peer), str(exc)) from exc
+        return Attestation(peer.address, told_tag.digest, told_tag.pulled_at_s, told_tag.public_at_s)
+
     @contextlib.asynccontextmanager
     async def _request(
-        self, peer: Peer, method: str, digest: Digest, range_header: str
+        self, peer: Peer, method: str, target: str, range_header: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """`target` is the path with its query, encoded."""
         assert self._session is not None
-        url = URL(f"http://{peer}{wire.BLOB_PATH}{digest}", encoded=True)
+        url = URL(f"http://{peer}{target}", encoded=True)
         what = wire.Request(method, url.raw_path_qs, range_header)
         async with contextlib.AsyncExitStack() as stack:
             response = None

@@ -1,4 +1,7 @@
-"""Serves this host's blobs to peers. Never searches further: what is not here is a 404 (the hop guard by design)."""
+"""Serves this host's blobs to peers, and its records of tags.
+
+Never searches further: what is not here is a 404 (the hop guard by design).
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,23 @@ from mirror.oci.digest import Digest, DigestInvalid
 from mirror.oci.errors import ErrorCode
 from mirror.peer import wire
 from mirror.peer.strangers import Strangers
+from mirror.peer.tag_answer import TagAnswer, encode
 from mirror.secret import Subkey
 from mirror.store.base import ContentStore
+from mirror.tags.base import TagName
+from mirror.tags.image_name import parse_tag_name
 from mirror.web.body import error_response, range_error, send_blob
+
+TellTag = Callable[[TagName], TagAnswer | None]
+
+
+def tell_nothing(_: TagName) -> None:
+    """For a host that has no tags to tell of."""
 
 
 class PeerServer:
-    """`keys`: all that are accepted; empty where the cluster has no secret."""
+    """`keys`: all that are accepted; empty where the cluster has no secret. `tell_tag`: what a peer may be told of a
+    tag; None: as if it were not here."""
 
     def __init__(
         self,
@@ -29,6 +42,7 @@ class PeerServer:
         unix_clock: Callable[[], float],
         count_bytes: Callable[[int], None],
         strangers: Strangers,
+        tell_tag: TellTag = tell_nothing,
     ) -> None:
         self._store = store
         self._keys = tuple(keys)
@@ -36,8 +50,10 @@ class PeerServer:
         self._unix_clock = unix_clock
         self._count_bytes = count_bytes
         self._strangers = strangers
+        self._tell_tag = tell_tag
         self._app = web.Application(client_max_size=0)
         self._app.router.add_get(wire.BLOB_PATH + "{digest}", self._blob, allow_head=True)
+        self._app.router.add_get(wire.TAG_PATH, self._tag, allow_head=False)
         self._app.router.add_route("*", "/{rest:.*}", self._unknown)
 
     @property
@@ -66,6 +82,19 @@ class PeerServer:
             return await send_blob(request, blob, digest, "application/octet-stream", self._count_bytes)
         except RangeInvalid as exc:
             return range_error(exc)
+
+    async def _tag(self, request: web.Request) -> web.StreamResponse:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        asked = request.query.getall("name", [])
+        name = parse_tag_name(asked[0]) if len(asked) == 1 else None
+        if name is None:
+            return error_response(ErrorCode.NAME_INVALID, "expected ?name=registry/repository:tag")
+        answer = self._tell_tag(name)
+        if answer is None:
+            return error_response(ErrorCode.MANIFEST_UNKNOWN, f"{name} is not told here")
+        return web.Response(body=encode(answer), content_type="application/json")
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         sender = request.remote or ""

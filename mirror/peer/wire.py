@@ -33,6 +33,7 @@ PEER_WIRE_VERSION = 1
 SPOKEN_VERSIONS = (PEER_WIRE_VERSION,)
 
 BLOB_PATH = "/peer/v1/blobs/"
+TAG_PATH = "/peer/v1/tags"
 HOP_HEADER = "Peili-Hop"
 VERSIONS_HEADER = "Peili-Versions"
 CHALLENGE_HEADER = "Peili-Challenge"

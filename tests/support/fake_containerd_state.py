@@ -204,6 +204,13 @@ class State:
         self.publish(namespace, "/images/create", image_events.ImageCreate(name=image.name))
         return stored
 
+    def move_image(self, namespace: str, image: images_pb2.Image) -> None:
+        """A name that is there gets another target."""
+        stored = self.namespaces[namespace].images[image.name]
+        stored.target.CopyFrom(image.target)
+        stored.updated_at.CopyFrom(now())
+        self.publish(namespace, "/images/update", image_events.ImageUpdate(name=image.name))
+
     def delete_image(self, namespace: str, name: str) -> None:
         if self.namespaces[namespace].images.pop(name, None) is None:
             raise Refused(grpc.StatusCode.NOT_FOUND, f'image "{name}": not found')
@@ -232,12 +239,15 @@ class State:
                 self.publish_any(namespace, f"/snapshot/{step.lower()}", payload)
         names = (f"{registry}/{repository}:{tag}", image.config.digest, f"{registry}/{repository}@{manifest}")
         for name in names:
-            if name not in self.namespaces[namespace].images:
-                message = images_pb2.Image(name=name, labels=MANAGED)
-                message.target.media_type = image.manifest.media_type
-                message.target.digest = manifest
-                message.target.size = len(image.manifest.content)
+            message = images_pb2.Image(name=name, labels=MANAGED)
+            message.target.media_type = image.manifest.media_type
+            message.target.digest = manifest
+            message.target.size = len(image.manifest.content)
+            present = self.namespaces[namespace].images.get(name)
+            if present is None:
                 self.add_image(namespace, message)
+            elif present.target.digest != manifest:
+                self.move_image(namespace, message)
             if self.release == (1, 6) and name == image.config.digest:
                 self.publish(namespace, "/images/update", image_events.ImageUpdate(name=names[0]))
 

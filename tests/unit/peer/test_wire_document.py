@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from dht.ids import NodeId
-from mirror.peer import wire
+from mirror.oci.digest import Digest
+from mirror.peer import tag_answer, wire
+from mirror.peer.tag_answer import TagAnswer, tag_target
 from mirror.secret import ClusterSecret, Subkey
+from mirror.tags.image_name import parse_tag_name
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs/wire/peer-http.md").read_text()
 
@@ -27,7 +30,7 @@ def keys() -> tuple[Subkey, ...]:
 
 
 def request_of(told: dict[str, str]) -> wire.Request:
-    return wire.Request(told["method"], told["target"], told["range"])
+    return wire.Request(told["method"], told["target"], told.get("range", ""))
 
 
 def node_of(text: str) -> NodeId | None:
@@ -39,7 +42,7 @@ def test_the_subkey(keys: tuple[Subkey, ...]) -> None:
     assert [(key.key.hex(), key.key_id) for key in keys] == [(told["subkey"], told["key-id"])]
 
 
-@pytest.mark.parametrize("name", ["request", "challenge"])
+@pytest.mark.parametrize("name", ["request", "challenge", "tag"])
 def test_the_authorization(name: str, keys: tuple[Subkey, ...]) -> None:
     told = example(name)
     assert (
@@ -65,7 +68,18 @@ def test_the_challenge(keys: tuple[Subkey, ...]) -> None:
     )
 
 
+def test_the_tag() -> None:
+    told = example("tag")
+    name = parse_tag_name(told["name"])
+    assert name is not None
+    assert tag_target(name) == told["target"]
+    answer = TagAnswer(Digest.of(b""), 1_799_990_000, None)
+    assert tag_answer.encode(answer).decode() == told["body"]
+    assert tag_answer.decode(told["body"].encode()) == answer
+    assert f"at most {tag_answer.TAG_ANSWER_MAX_BYTES} bytes" in TEXT
+
+
 def test_the_names_of_the_document_are_those_of_the_code() -> None:
-    for word in (wire.BLOB_PATH, wire.HOP_HEADER, wire.VERSIONS_HEADER, wire.CHALLENGE_HEADER):
+    for word in (wire.BLOB_PATH, wire.TAG_PATH, wire.HOP_HEADER, wire.VERSIONS_HEADER, wire.CHALLENGE_HEADER):
         assert word in TEXT
     assert f"{wire.FRESHNESS_S} s" in TEXT
