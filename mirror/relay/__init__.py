@@ -1,0 +1,1 @@
+"""The daemon itself fetching from the origin, for clients that cannot."""
