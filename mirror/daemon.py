@@ -28,12 +28,17 @@ from mirror.download.download import DownloadPorts
 from mirror.download.downloads import Downloads
 from mirror.identity import Identity, begin
 from mirror.metrics import Metrics
+from mirror.origins import Around, Origins, origins
 from mirror.peer.client import PeerClient
 from mirror.peer.server import PeerServer
 from mirror.peer.strangers import Strangers
 from mirror.peer.wire import PEER_WIRE_VERSION
+from mirror.registry.content import Content
+from mirror.registry.fallback import OriginFailures
+from mirror.registry.manifests import ManifestCache
 from mirror.registry.policy import Policy
-from mirror.registry.registry import Registry
+from mirror.registry.registry import Answerers, Registry
+from mirror.registry.tags import TagRequests
 from mirror.secret import ClusterSecret, Subkey
 from mirror.settings.model import Address, DirectoryStoreSettings, ServeSettings
 from mirror.store.base import ContentStore
@@ -57,6 +62,7 @@ class _Parts:
     dht: DHT
     discovery: DhtDiscovery
     downloads: Downloads
+    origins: Origins
     advertiser: Advertiser
     registry: Registry
     peer_server: PeerServer
@@ -92,7 +98,11 @@ class Daemon:
             peer_port: int = sockets["peer"].getsockname()[1]
             dht = self._dht(identity, secret, peer_port)
             own = own_peers(settings.peer_addr.host, peer_port, settings.advertise_addr)
-            parts = self._parts(store, dht, DhtDiscovery(dht, own), client, keys, identity, strangers)
+            discovery, metrics = DhtDiscovery(dht, own), Metrics()
+            ports = [it.getsockname()[1] for it in sockets.values()]
+            around = Around(store, discovery, client, metrics, lambda: len(dht.members), ports)
+            upstream = await stack.enter_async_context(origins(settings, around))
+            parts = self._parts(around, dht, discovery, upstream, keys, identity, strangers)
             peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S)
             registry = Listener(parts.registry.app, sockets["registry"], drain_s=DRAIN_S)
             admin = Listener(self._admin(parts, identity).app, sockets["admin"], drain_s=ADMIN_DRAIN_S)
@@ -106,7 +116,13 @@ class Daemon:
             async with asyncio.TaskGroup() as tasks:
                 services = [
                     tasks.create_task(service.run(), name=type(service).__name__)
-                    for service in (parts.store, parts.discovery, parts.downloads, parts.advertiser)
+                    for service in (
+                        parts.store,
+                        parts.discovery,
+                        parts.downloads,
+                        parts.advertiser,
+                        parts.origins,
+                    )
                 ]
                 try:
                     for listener in [*aside, *content]:
@@ -176,31 +192,43 @@ class Daemon:
 
     def _parts(
         self,
-        store: ContentStore,
+        around: Around,
         dht: DHT,
         discovery: DhtDiscovery,
-        client: PeerClient,
+        upstream: Origins,
         keys: tuple[Subkey, ...],
         identity: Identity,
         strangers: Strangers,
     ) -> _Parts:
-        settings = self._settings
-        metrics = Metrics()
+        settings, store, metrics = self._settings, around.store, around.metrics
         metrics.show_dht(dht)
         rng = random.Random()
         ports = DownloadPorts(
-            discovery, client, store.discard_ingest, metrics.peer_received_bytes.inc, time.monotonic
+            discovery, around.client, store.discard_ingest, metrics.peer_received_bytes.inc, time.monotonic
         )
         downloads = Downloads(ports, rng)
-        policy = Policy(settings.mirrors, settings.filters)
+        content = Content(store, downloads, upstream.relay, metrics, ManifestCache())
+        failures = OriginFailures(upstream.prober, metrics, time.monotonic)
+        tags = TagRequests(upstream.tags, content, failures, metrics)
+        answerers = Answerers(content, tags, failures, upstream.saw_registry)
+        policy = Policy(settings.mirrors, settings.filters, settings.protect)
         return _Parts(
             store,
             dht,
             discovery,
             downloads,
+            upstream,
             Advertiser(store, discovery, metrics.announced.set),
-            Registry(store, downloads, policy, metrics),
-            PeerServer(store, keys, identity.node, time.time, metrics.peer_served_bytes.inc, strangers),
+            Registry(answerers, policy, metrics),
+            PeerServer(
+                store,
+                keys,
+                identity.node,
+                time.time,
+                metrics.peer_served_bytes.inc,
+                strangers,
+                upstream.keeper.told,
+            ),
             metrics,
         )
 
@@ -224,8 +252,10 @@ class Daemon:
                 "isolated": parts.dht.is_isolated,
                 "trouble": parts.discovery.trouble,
                 "announced_digests": parts.advertiser.announced_count,
+                "announced_tags": parts.origins.keeper.announced_count,
                 "bytes_from_local": value("peili_bytes_total", source="local"),
                 "bytes_from_peers": value("peili_bytes_total", source="peer"),
+                "bytes_from_origin": value("peili_bytes_total", source="origin"),
                 "bytes_received_from_peers": value("peili_peer_received_bytes_total"),
                 "bytes_served_to_peers": value("peili_peer_served_bytes_total"),
             }

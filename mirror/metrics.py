@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from dht.stats import Histogram, Stats
 from dht.wire.codec import NAMES
+from mirror.origin.base import Standing
 
 # The DHT counts by words of its own. Those that are not known here are one label.
 OTHER: Final = "other"
@@ -65,7 +66,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.bytes = Counter(
             "peili_bytes",
-            "Body bytes handed to this host's runtime, by where they came from (local or peer)",
+            "Body bytes handed to this host's clients, by where they came from (local, peer, origin)",
             ["source"],
             registry=self.registry,
         )
@@ -77,7 +78,7 @@ class Metrics:
         )
         self.requests = Counter(
             "peili_requests",
-            "Registry requests, by kind (manifest, blob) and outcome (local, peer, miss, refused)",
+            "Registry requests, by kind (manifest, blob) and outcome (local, peer, origin, miss, refused)",
             ["kind", "outcome"],
             registry=self.registry,
         )
@@ -85,11 +86,36 @@ class Metrics:
         self.announced = Gauge(
             "peili_announced_digests", "Digests that this host announces", registry=self.registry
         )
-        for source in ("local", "peer"):
+        self.origin_failures = Counter(
+            "peili_origin_failures",
+            "Requests at the fallback host: the origin failed this host; by kind and by what it says anonymously",
+            ["kind", "standing"],
+            registry=self.registry,
+        )
+        self.tags = Counter(
+            "peili_tags",
+            "Tags that were asked for, by outcome (fresh, stale, missing, refused)",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.announced_tags = Gauge(
+            "peili_announced_tags", "Tags that this host tells others of", registry=self.registry
+        )
+        self.origin_received_bytes = Counter(
+            "peili_origin_received_bytes",
+            "Body bytes that the daemon itself fetched from registries",
+            registry=self.registry,
+        )
+        for source in ("local", "peer", "origin"):
             self.bytes.labels(source)
         for kind in ("manifest", "blob"):
-            for outcome in ("local", "peer", "miss", "refused"):
+            for outcome in ("local", "peer", "origin", "miss", "refused"):
                 self.requests.labels(kind, outcome)
+        for kind in ("tag", "manifest", "blob"):
+            for standing in Standing:
+                self.origin_failures.labels(kind, standing.value)
+        for outcome in ("fresh", "stale", "missing", "refused"):
+            self.tags.labels(outcome)
 
     def show_dht(self, dht: DhtView) -> None:
         """Once. Its numbers are read whenever the page is."""

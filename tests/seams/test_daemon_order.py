@@ -17,7 +17,16 @@ from mirror.discovery.base import Peer
 from mirror.discovery.dht_discovery import DhtDiscovery
 from mirror.log import LogFormat, LogLevel
 from mirror.oci.digest import Digest
-from mirror.settings.model import Address, Bootstrap, DirectoryStoreSettings, ServeSettings
+from mirror.settings.model import (
+    Address,
+    Bootstrap,
+    DirectoryStoreSettings,
+    HostsSettings,
+    OriginUse,
+    ServeSettings,
+    StaleTags,
+    Tags,
+)
 from tests.support.dht_hosts import POLL_S, dht_host, until
 
 BLOB = b"held by this host"
@@ -68,6 +77,15 @@ def settings(folder: Path, bootstrap: tuple[Bootstrap, ...] = ()) -> ServeSettin
         cluster_secret_file=None,
         mirrors=(),
         filters=(),
+        origin=OriginUse.OFF,
+        tags=Tags.OFF,
+        stale_private=(),
+        protect=(),
+        docker_config=None,
+        cache_size_bytes=1 << 20,
+        hosts=HostsSettings(
+            folder / "hosts", "http://127.0.0.1:1", StaleTags.AUTO, None, add_registries=False
+        ),
         log_level=LogLevel.INFO,
         log_format=LogFormat.TEXT,
     )

@@ -7,8 +7,8 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import aiohttp
 from yarl import URL
@@ -18,12 +18,22 @@ from mirror.discovery.base import Discovery, Peer
 from mirror.download.download import DownloadPorts
 from mirror.download.downloads import Downloads
 from mirror.metrics import Metrics
+from mirror.oci.scope import ImageScope
+from mirror.origin.base import Prober
+from mirror.origin.memory import OriginMemory
 from mirror.peer.client import PeerClient
 from mirror.peer.server import PeerServer
 from mirror.peer.strangers import Strangers
+from mirror.registry.content import Content, Relaying
+from mirror.registry.fallback import OriginFailures
+from mirror.registry.manifests import ManifestCache
 from mirror.registry.policy import Policy
-from mirror.registry.registry import Registry
+from mirror.registry.registry import Answerers, Registry
+from mirror.registry.tags import TagRequests
 from mirror.secret import ClusterSecret, Subkey
+from mirror.tags.answers import TagAnswers, TagPorts
+from mirror.tags.base import Attestation, OwnTag, TagName
+from mirror.tags.rules import TagPolicy
 from mirror.web.listener import Listener, bind
 from tests.support.memory_discovery import HearsayDiscovery
 from tests.support.memory_store import MemoryStore
@@ -39,6 +49,45 @@ class MirrorHost:
     registry_url: str
     peer: Peer
     client: PeerClient
+    # Registries that were asked for with a namespace, in order.
+    seen: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTags:
+    """What this host, and others, are said to have."""
+
+    records: Mapping[TagName, OwnTag] = field(default_factory=dict)
+    attested: Sequence[Attestation] = ()
+
+    def own(self, name: TagName) -> OwnTag | None:
+        return self.records.get(name)
+
+    async def ask(self, name: TagName) -> Sequence[Attestation]:
+        return self.attested
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What the registry side of a host is told of origins and tags."""
+
+    policy: TagPolicy = TagPolicy.UPSTREAM
+    prober: Prober | None = None
+    relay: Relaying | None = None
+    known: KnownTags = field(default_factory=KnownTags)
+    memory: OriginMemory = field(default_factory=OriginMemory)
+    stale_private: Sequence[ImageScope] = ()
+
+    def tag_ports(self, unix_clock: Callable[[], float]) -> TagPorts:
+        return TagPorts(
+            self.known,
+            self.known,
+            self.prober,
+            self.memory.recall,
+            lambda one: any(scope.covers(one.registry, one.name) for scope in self.stale_private),
+            lambda: len(self.known.attested),
+            unix_clock,
+        )
 
 
 def subkeys(cluster: str = "lab", secret: ClusterSecret = SECRET) -> tuple[Subkey, ...]:
@@ -53,11 +102,14 @@ async def mirror_host(
     keys: tuple[Subkey, ...] | None = None,
     mirrors: Sequence[str] = (),
     filters: Sequence[str] = (),
+    protected: Sequence[ImageScope] = (),
+    upstream: Upstream | None = None,
     has_files: bool = True,
     clock: Callable[[], float] = time.monotonic,
     unix_clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[MirrorHost]:
-    """`peers`: those that are said to hold whatever is asked for."""
+    """`peers`: those that are said to hold whatever is asked for. `upstream` None: no registry is asked."""
+    upstream = upstream or Upstream()
     keys = subkeys() if keys is None else keys
     store = MemoryStore(*blobs, has_files=has_files)
     metrics = Metrics()
@@ -67,9 +119,13 @@ async def mirror_host(
         found_by = discovery or HearsayDiscovery(peers)
         ports = DownloadPorts(found_by, client, store.discard_ingest, metrics.peer_received_bytes.inc, clock)
         downloads = Downloads(ports, random.Random(7))
-        registry = Registry(
-            store, downloads, Policy(mirrors, [re.compile(text) for text in filters]), metrics
-        )
+        content = Content(store, downloads, upstream.relay, metrics, ManifestCache())
+        failures = OriginFailures(upstream.prober, metrics, clock)
+        tags = TagAnswers(upstream.policy, upstream.tag_ports(unix_clock))
+        policy = Policy(mirrors, [re.compile(text) for text in filters], protected)
+        seen: list[str] = []
+        answerers = Answerers(content, TagRequests(tags, content, failures, metrics), failures, seen.append)
+        registry = Registry(answerers, policy, metrics)
         server = PeerServer(
             store, keys, NodeId(random.randbytes(20)), unix_clock, metrics.peer_served_bytes.inc, strangers
         )
@@ -90,6 +146,7 @@ async def mirror_host(
             f"http://127.0.0.1:{registry_port}",
             Peer("127.0.0.1", peer_port),
             client,
+            seen,
         )
 
 
@@ -108,8 +165,11 @@ class Answer:
 
 
 async def ask(url: str, method: str = "GET", **headers: str) -> Answer:
-    """One request on a connection of its own; `whole` tells whether the body came to its promised end."""
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    """One request of containerd 1.7 (unless `User_Agent` says else) on a connection of its own; `whole` tells whether
+    the body came to its promised end."""
+    names = {"User-Agent": "containerd/1.7.24"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
     async with (
         aiohttp.ClientSession(auto_decompress=False) as session,
         session.request(method, URL(url, encoded=True), headers=names, allow_redirects=False) as response,

@@ -1,0 +1,227 @@
+"""Content by digest for this host's clients: the store, then peers, then, with a relay, the origin. Knows no tags.
+
+What a request with the hop header asks for is never searched for.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp import web
+
+from mirror.download.download import Reading
+from mirror.download.downloads import Downloads
+from mirror.errors import ContentNotFound, StoreUnavailable, TransferError
+from mirror.metrics import Metrics
+from mirror.oci.byterange import ByteRange, ByteSpan
+from mirror.oci.digest import Digest
+from mirror.oci.distribution import DistributionRequest
+from mirror.oci.manifest import MANIFEST_MAX_BYTES, MANIFEST_MEDIA_TYPES, ManifestInvalid
+from mirror.origin.base import FetchedManifest, Repository
+from mirror.registry.manifests import HeldManifest, ManifestCache
+from mirror.store.base import ContentStore
+from mirror.web.body import content_headers, send_blob, send_chunks, span_of
+
+log = logging.getLogger(__name__)
+
+BLOB_MEDIA_TYPE = "application/octet-stream"
+# The words of the metrics and the log.
+LOCAL, PEER, ORIGIN = "local", "peer", "origin"
+
+
+class Answer:
+    """One request, and what is told of it in the log and the metrics, filled in on the way. `is_local_only`: nothing is
+    searched for. `is_relayed`: what no peer has may be fetched from the origin."""
+
+    def __init__(self, request: web.Request, wanted: DistributionRequest) -> None:
+        self.request = request
+        self.wanted = wanted
+        self.is_local_only = False
+        self.is_relayed = True
+        self.headers: dict[str, str] = {}
+        self.outcome = "miss"
+        self.reason = ""
+
+    @property
+    def repository(self) -> Repository:
+        return Repository(self.wanted.registry, self.wanted.repository)
+
+
+class Relaying(Protocol):
+    """As `mirror.relay.relay.Relay` has it. Raises: TransferError."""
+
+    async def manifest(self, repository: Repository, reference: str) -> FetchedManifest: ...
+
+    async def size_bytes(self, repository: Repository, digest: Digest) -> int: ...
+
+    def blob(
+        self, repository: Repository, digest: Digest, byte_range: ByteRange | None
+    ) -> AbstractAsyncContextManager[Reading]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """`relay` None: what no peer has is a miss."""
+
+    store: ContentStore
+    downloads: Downloads
+    relay: Relaying | None
+    metrics: Metrics
+    manifests: ManifestCache
+
+    # -- manifests
+
+    async def send_manifest(self, answer: Answer, held: HeldManifest, digest: Digest) -> web.StreamResponse:
+        # Each time: the sizes of the manifest that was asked for last are those of the blobs asked for next.
+        self.downloads.learn_sizes(held.manifest)
+        request, size_bytes = answer.request, len(held.data)
+        span, partial = span_of(request, size_bytes)
+        headers = content_headers(digest, held.manifest.media_type, span, size_bytes, partial)
+        headers.update(answer.headers)
+        status = 206 if partial else 200
+        if request.method == "HEAD":
+            response = web.StreamResponse(status=status, headers=headers)
+            await response.prepare(request)
+            return response
+        del headers["Content-Length"]  # aiohttp takes it from the body, and sends both in one segment
+        self.metrics.bytes.labels(answer.outcome).inc(span.length_bytes)
+        return web.Response(status=status, headers=headers, body=held.data[span.start : span.stop])
+
+    async def held_manifest(self, answer: Answer, digest: Digest) -> HeldManifest:
+        """Verified. Raises: ManifestInvalid, ContentNotFound, StoreUnavailable, TransferError."""
+        held = self.manifests.get(digest)
+        if held is not None:
+            answer.outcome = LOCAL if self.store.size_bytes(digest) is not None else PEER
+            return held
+        try:
+            data = await self._local_manifest(digest)
+            answer.outcome = LOCAL
+        except (ContentNotFound, StoreUnavailable):
+            if answer.is_local_only:
+                raise
+            data = await self._distant_manifest(answer, digest)
+        return self.manifests.put(digest, data)
+
+    async def is_whole(self, answer: Answer, held: HeldManifest, digest: Digest) -> bool:
+        """Whether this host will finish what the manifest names, for clients that choose a mirror once: all of it is
+        here, or the origin gives it to the relay."""
+        children = held.manifest.children
+        # What an index names is not all wanted, and which of it is, is not known here.
+        is_index = any(child.media_type in MANIFEST_MEDIA_TYPES for child in children)
+        if not is_index and all(self.store.size_bytes(child.digest) is not None for child in children):
+            return True
+        if self.relay is None:
+            return False
+        try:
+            await self.relay.manifest(answer.repository, str(digest))
+        except TransferError as exc:
+            answer.reason = str(exc)
+            return False
+        return True
+
+    async def _distant_manifest(self, answer: Answer, digest: Digest) -> bytes:
+        try:
+            async with self.downloads.join(digest) as download:
+                data = await download.whole(MANIFEST_MAX_BYTES)
+        except TransferError:
+            if self.relay is None or not answer.is_relayed:
+                raise
+            fetched = await self.relay.manifest(answer.repository, str(digest))
+            answer.outcome = ORIGIN
+            return fetched.data
+        answer.outcome = PEER
+        return data
+
+    async def _local_manifest(self, digest: Digest) -> bytes:
+        blob = await self.store.open(digest)
+        try:
+            if blob.size_bytes > MANIFEST_MAX_BYTES:
+                raise ManifestInvalid(f"{digest} has {blob.size_bytes} bytes: no manifest is that large")
+            return b"".join([chunk async for chunk in blob.chunks(ByteSpan(0, blob.size_bytes))])
+        finally:
+            blob.close()
+
+    # -- blobs
+
+    async def send_blob(self, answer: Answer, digest: Digest) -> web.StreamResponse:
+        """Raises: RangeInvalid, ContentNotFound, StoreUnavailable, TransferError, all before the first byte."""
+        try:
+            blob = await self.store.open(digest)
+        except (ContentNotFound, StoreUnavailable):
+            if answer.is_local_only:
+                raise
+            if answer.request.method == "HEAD":
+                return await self._distant_head(answer, digest)
+            return await self._distant_blob(answer, digest)
+        answer.outcome = LOCAL
+        count_bytes = self.metrics.bytes.labels(LOCAL).inc
+        return await send_blob(answer.request, blob, digest, BLOB_MEDIA_TYPE, count_bytes)
+
+    async def _distant_head(self, answer: Answer, digest: Digest) -> web.StreamResponse:
+        try:
+            async with self.downloads.join(digest) as download:
+                size_bytes = await download.size_bytes()
+            answer.outcome = PEER
+        except TransferError:
+            if self.relay is None or not answer.is_relayed:
+                raise
+            size_bytes = await self.relay.size_bytes(answer.repository, digest)
+            answer.outcome = ORIGIN
+        span = ByteSpan(0, size_bytes)
+        headers = content_headers(digest, BLOB_MEDIA_TYPE, span, size_bytes, partial=False)
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(answer.request)
+        return response
+
+    async def _distant_blob(self, answer: Answer, digest: Digest) -> web.StreamResponse:
+        byte_range = ByteRange.parse(answer.request.headers.get("Range"))
+        started_s = time.monotonic()
+        async with AsyncExitStack() as stack:
+            reading = await self._reading(stack, answer, digest, byte_range)
+            partial = byte_range is not None
+            response = web.StreamResponse(
+                status=206 if partial else 200,
+                headers=content_headers(digest, BLOB_MEDIA_TYPE, reading.span, reading.size_bytes, partial),
+            )
+            count_bytes = self.metrics.bytes.labels(answer.outcome).inc
+            with self.metrics.readers.track_inprogress():
+                done = await send_chunks(answer.request, response, reading.chunks, count_bytes)
+        if done:
+            log.info(
+                "delivered from peers" if answer.outcome == PEER else "delivered from the origin",
+                extra={
+                    "digest": str(digest),
+                    "image": str(answer.repository),
+                    "bytes": reading.span.length_bytes,
+                    "seconds": round(time.monotonic() - started_s, 3),
+                },
+            )
+        return response
+
+    async def _reading(
+        self, stack: AsyncExitStack, answer: Answer, digest: Digest, byte_range: ByteRange | None
+    ) -> Reading:
+        """Peers first; the origin where no first byte came from them."""
+        attempt = AsyncExitStack()
+        try:
+            download = await attempt.enter_async_context(self.downloads.join(digest))
+            reading = await attempt.enter_async_context(download.read(byte_range))
+        except TransferError:
+            await attempt.aclose()
+            if self.relay is None or not answer.is_relayed:
+                raise
+        except BaseException:
+            await attempt.aclose()
+            raise
+        else:
+            stack.push_async_exit(attempt)
+            answer.outcome = PEER
+            return reading
+        relayed = self.relay.blob(answer.repository, digest, byte_range)
+        reading = await stack.enter_async_context(relayed)
+        answer.outcome = ORIGIN
+        return reading
