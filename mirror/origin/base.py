@@ -83,8 +83,8 @@ class OriginBody(Protocol):
 
 class Origin(Protocol):
     """One request to a registry and its outcome, whatever tokens, redirects and endpoints that takes. Every call raises
-    OriginError only (mirror.origin.errors); when all endpoints of the route failed, the error of the weightiest kind:
-    refused, absent, rate limited, failing, in this order. `is_anonymous`: without credentials of any kind."""
+    OriginError only (mirror.origin.errors); when all endpoints of the route failed, the last one's, which is the
+    registry itself. `is_anonymous`: without credentials of any kind."""
 
     async def head(self, repository: Repository, reference: str, *, is_anonymous: bool) -> ManifestHead:
         """`reference` is a tag or a digest. Where a HEAD tells no digest, the manifest is fetched and hashed."""

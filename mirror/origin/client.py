@@ -1,8 +1,9 @@
 """Asks the endpoints of a registry's route for heads, manifests and blobs: implements `Origin`.
 
 Rules
-1. The endpoints are asked in order, and the first good answer is the answer. When all fail, the weightiest error is
-   raised: refused, absent, rate limited, failing, and of two alike the later endpoint's, which is nearer the registry.
+1. The endpoints are asked in order, those that may not resolve only for content by digest, and the first good answer
+   is the answer. When all fail, the error is the last one's, which is the registry itself: what a mirror of the user
+   does not have or give says nothing of the registry.
 2. A GET that was answered 5xx, or cut before its headers, is sent once more after a short pause. A GET that was
    answered 429 with a Retry-After waits, if all its waiting stays within `PATIENCE_S`. A HEAD does neither: it asks
    how things stand.
@@ -36,12 +37,10 @@ from mirror.origin.body import HttpBody
 from mirror.origin.connections import Connections, OriginHiccup, Timeouts
 from mirror.origin.credentials import Credentials
 from mirror.origin.errors import (
-    OriginAbsent,
     OriginError,
     OriginFailing,
     OriginNonsense,
     OriginRateLimited,
-    OriginRefused,
 )
 from mirror.origin.exchange import Arrival, whole
 from mirror.origin.flights import Flights
@@ -59,7 +58,6 @@ MANIFEST_READ_TIMEOUT_S: Final = 30.0
 MANIFEST_ACCEPT: Final = ", ".join([DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX, "*/*"])
 # Servers that know no HEAD of a manifest.
 _NO_HEAD: Final = frozenset({405, 501})
-_WEIGHTS: Final = (OriginRefused, OriginAbsent, OriginRateLimited, OriginFailing)
 
 Answer = TypeVar("Answer")
 
@@ -100,7 +98,9 @@ class OriginClient:
             return await self._head(endpoint, repository, reference, is_anonymous)
 
         key = (repository, reference, is_anonymous)
-        return await self._heads.share(key, lambda: self._over_route(repository, ask))
+        return await self._heads.share(
+            key, lambda: self._over_route(repository, ask, is_tag=":" not in reference)
+        )
 
     async def manifest(
         self, repository: Repository, reference: str, *, is_anonymous: bool
@@ -109,7 +109,9 @@ class OriginClient:
             return await self._manifest(endpoint, repository, reference, is_anonymous, is_patient=True)
 
         key = (repository, reference, is_anonymous)
-        return await self._manifests.share(key, lambda: self._over_route(repository, ask))
+        return await self._manifests.share(
+            key, lambda: self._over_route(repository, ask, is_tag=":" not in reference)
+        )
 
     @contextlib.asynccontextmanager
     async def blob(
@@ -138,17 +140,17 @@ class OriginClient:
     # --- one endpoint
 
     async def _over_route(
-        self, repository: Repository, ask: Callable[[Endpoint], Awaitable[Answer]]
+        self, repository: Repository, ask: Callable[[Endpoint], Awaitable[Answer]], *, is_tag: bool = False
     ) -> Answer:
-        errors: list[OriginError] = []
+        last: OriginError = OriginFailing(str(repository), "has no endpoint that may be asked")
         for endpoint in await self._routes.route(repository.registry):
+            if is_tag and not endpoint.can_resolve:
+                continue
             try:
                 return await ask(endpoint)
             except OriginError as exc:
-                errors.append(exc)
-        if not errors:
-            raise OriginFailing(str(repository), "has no endpoint that may be asked")
-        raise min(reversed(errors), key=_weight)
+                last = exc
+        raise last
 
     async def _head(
         self, endpoint: Endpoint, repository: Repository, reference: str, is_anonymous: bool
@@ -215,13 +217,6 @@ class OriginClient:
                     pause_s = random.uniform(*RETRY_PAUSE_S)
                 await asyncio.sleep(pause_s)
             yield arrival
-
-
-def _weight(error: OriginError) -> int:
-    for weight, kind in enumerate(_WEIGHTS):
-        if isinstance(error, kind):
-            return weight
-    return len(_WEIGHTS)
 
 
 def _digest(reference: str) -> Digest | None:

@@ -108,7 +108,12 @@ class AddressGuard:
             raise OriginForbidden(where, f"leads to {address}, {reason}; {NAMED_NOWHERE}")
 
     def _is_own(self, address: IPAddress) -> bool:
-        return address in self._own_addresses or address.is_loopback or address.is_unspecified or is_local(address)
+        return (
+            address in self._own_addresses
+            or address.is_loopback
+            or address.is_unspecified
+            or is_local(address)
+        )
 
 
 class GuardedResolver(AbstractResolver):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,26 @@ async def test_an_identity_token_is_posted_to_the_token_server_and_nowhere_else(
             assert (await client.manifest(SECRET, "v1", is_anonymous=False)).data
         assert origin.trace("token") == ["POST token"]
         assert all("refresh-me" not in str(exchange.asked) for exchange in origin.journal)
+
+
+async def test_a_form_with_a_secret_is_not_redirected(tmp_path: Path) -> None:
+    async with an_origin("bearer") as origin, an_origin() as stranger:
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"auths": {origin.authority: {"identitytoken": "refresh-me"}}}))
+        async with client_of(origin, config=config, named=[stranger]) as client:
+            origin.behave(Status(307, (("Location", f"{stranger.url}/token"),)), "token")
+            with pytest.raises(OriginNonsense, match="307"):
+                await client.manifest(SECRET, "v1", is_anonymous=False)
+        assert stranger.journal == []
+
+
+async def test_a_token_replaces_what_the_users_file_says() -> None:
+    async with an_origin("bearer") as origin:
+        endpoint = replace(endpoint_of(origin), headers={"authorization": "Basic bm9uZQ=="})
+        async with client_of(endpoint) as client:
+            await client.head(APP, "v1", is_anonymous=False)
+        sent = [exchange.asked.authorization for exchange in origin.of("head")]
+        assert sent[0] == "Basic bm9uZQ==" and sent[1].startswith("Bearer ") and "Basic" not in sent[1]
 
 
 async def test_credentials_of_docker_hub_are_for_its_endpoint_alone(tmp_path: Path) -> None:

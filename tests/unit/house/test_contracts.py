@@ -33,6 +33,7 @@ PURE = [
             "mirror/origin/challenge.py",
             "mirror/origin/errors.py",
             "mirror/origin/memory.py",
+            "mirror/origin/proxies.py",
             "mirror/origin/redirects.py",
             "mirror/peer/tag_answer.py",
             "mirror/peer/wire.py",

@@ -193,3 +193,17 @@ async def test_registries_named_by_requests_do_not_fill_the_memory() -> None:
         await routes.route(f"r{number}.example")
     # White box: there is no other way to see it.
     assert len(routes._known) == ROUTES_MAX_COUNT
+
+
+async def test_a_mirror_that_may_only_pull_is_not_asked_for_tags(tmp_path: Path) -> None:
+    write(
+        tmp_path / "quay.io/hosts.toml",
+        '[host."https://pulls.lan"]\ncapabilities = ["pull"]\n[host."https://resolves.lan"]\n',
+    )
+    run_configure(tmp_path, registries=["quay.io"])
+    route = await routes_of(tmp_path).route("quay.io")
+    assert [(it.base, it.can_resolve) for it in route] == [
+        ("https://pulls.lan/v2", False),
+        ("https://resolves.lan/v2", True),
+        ("https://quay.io/v2", True),
+    ]
