@@ -2,7 +2,7 @@
 composition root; decides nothing else.
 
 Substitutions: `--origin off` has no prober and no relay, `--origin steer` no relay; a directory store has no tags of
-its own and no hosts directory.
+its own.
 """
 
 from __future__ import annotations
@@ -201,9 +201,8 @@ class NewRegistries:
 
 
 def _routes(settings: ServeSettings) -> HostsRoutes:
-    is_containerd = isinstance(settings.store, ContainerdStoreSettings)
     return HostsRoutes(
-        settings.hosts.hosts_dir if is_containerd else None,
+        settings.hosts.hosts_dir,
         config_path=settings.hosts.containerd_config_path,
         containerd_version=None,
         registry_url=settings.hosts.registry_url,

@@ -3,7 +3,9 @@
 Rules
 1. The namespace is the registry that the image name points to. `?ns=` wins over the path.
 2. Without `ns`, a first path component that looks like a host (has a dot or a colon, or is `localhost`) is the
-   namespace; else it is docker.io. Clients that cannot send `ns` (Docker, Podman, CRI-O) use this.
+   namespace; else it is docker.io. Clients that cannot send `ns` (Docker, Podman, CRI-O) use this. Podman and CRI-O
+   take no colon in a mirror's path (containers/image, seen with skopeo 1.9): there `registry.example__5000` means
+   `registry.example:5000`.
 3. Names follow the specification's grammar; a namespace follows `host[:port]`.
 
 Source: OCI distribution-spec v1.1 "Pulling manifests" and "Pulling blobs"; containerd's `ns` parameter as traced on
@@ -29,6 +31,9 @@ _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]{{2,45}}\])(?::[0-9]{{1,5}})?")
+
+
+_SPELLED_PORT = re.compile(r"__([0-9]{1,5})$")
 
 
 class NameInvalid(MirrorError):
@@ -95,10 +100,10 @@ def parse_path(path: str, ns: str | None) -> DistributionRequest:
     if ns:
         registry, repository = canonical_registry(ns), name
         # A client may send both: the mirror's path prefix and ns.
-        if slash and _looks_like_host(first) and canonical_registry(first) == registry:
+        if slash and _looks_like_host(first) and canonical_registry(_with_port(first)) == registry:
             repository = rest
     elif slash and _looks_like_host(first):
-        registry, repository = canonical_registry(first), rest
+        registry, repository = canonical_registry(_with_port(first)), rest
     else:
         registry, repository = DOCKER_HUB, name
     if not is_repository(repository):
@@ -115,4 +120,13 @@ def _reference(kind: str, text: str) -> ByDigest | ByTag:
 
 
 def _looks_like_host(component: str) -> bool:
-    return "." in component or ":" in component or component == "localhost"
+    return (
+        "." in component
+        or ":" in component
+        or component == "localhost"
+        or _SPELLED_PORT.search(component) is not None
+    )
+
+
+def _with_port(component: str) -> str:
+    return _SPELLED_PORT.sub(r":\1", component)

@@ -28,6 +28,11 @@ REMEMBER_S: Final = 10.0
 REMEMBERED_MAX_COUNT: Final = 1024
 # Questions under way at a time: any process on this host can cause one, and the registry counts them all as ours.
 UNDER_WAY_MAX_COUNT: Final = 16
+# A registry whose packets are lost costs seconds each time. After a failure that took so long it counts as failing
+# for a while, unasked: a user's pull waits behind the question.
+SLOW_S: Final = 1.0
+SILENT_S: Final = 30.0
+REGISTRIES_MAX_COUNT: Final = 256
 # What an origin says of itself goes to the log.
 DETAIL_MAX_LENGTH: Final = 200
 
@@ -54,6 +59,8 @@ class OriginProbe:
         self._deadline_s = deadline_s
         self._turn_wait_s = turn_wait_s
         self._turns = asyncio.Semaphore(under_way_max_count)
+        # By registry.
+        self._silent_until_s: dict[str, float] = {}
         # The oldest first.
         self._remembered: dict[_Key, tuple[float, Probed]] = {}
         self._flights: Flights[_Key, Probed] = Flights()
@@ -73,10 +80,20 @@ class OriginProbe:
         except TimeoutError:
             # It says nothing about the registry, and is not remembered.
             return Probed(Standing.NOT_ASKED, None, "too many questions were under way")
+        registry = key[0].registry
         try:
+            begun_at_s = self._clock()
+            if begun_at_s < self._silent_until_s.get(registry, begun_at_s):
+                return Probed(Standing.FAILING, None, "did not answer lately, and was not asked again")
             probed = await self._put(*key)
         finally:
             self._turns.release()
+        if probed.standing is Standing.FAILING and self._clock() - begun_at_s >= SLOW_S:
+            self._silent_until_s[registry] = self._clock() + SILENT_S
+        else:
+            self._silent_until_s.pop(registry, None)
+        if len(self._silent_until_s) > REGISTRIES_MAX_COUNT:
+            del self._silent_until_s[next(iter(self._silent_until_s))]
         self._remembered.pop(key, None)
         self._remembered[key] = (self._clock(), probed)
         if len(self._remembered) > REMEMBERED_MAX_COUNT:

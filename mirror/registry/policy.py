@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from mirror.oci.distribution import ByTag, DistributionRequest
 from mirror.oci.scope import ImageScope
 
+PROTECTED = "{} is protected: the registry answers for it"
 _CONTAINERD = re.compile(r"containerd/v?(\d+)\.(\d+)")
 
 
@@ -36,11 +37,13 @@ class Policy:
             return f"{request.registry} is not among the mirrored registries"
         if any(pattern.search(request.image_name) for pattern in self._filters):
             return f"{request.image_name} is filtered"
-        if request.is_manifest and any(
-            scope.covers(request.registry, request.repository) for scope in self._protected
-        ):
-            return f"{request.image_name} is protected: the registry answers for it"
+        if request.is_manifest and self.is_protected(request):
+            return PROTECTED.format(request.image_name)
         return None
+
+    def is_protected(self, request: DistributionRequest) -> bool:
+        """Whether the repository's manifests are the registry's to give, at whatever path they are asked for."""
+        return any(scope.covers(request.registry, request.repository) for scope in self._protected)
 
 
 def closes_on_refused_tag(request: DistributionRequest, user_agent: str) -> bool:

@@ -33,7 +33,7 @@ from mirror.oci.errors import ErrorCode
 from mirror.peer.wire import HOP_HEADER
 from mirror.registry.content import Answer, Content
 from mirror.registry.fallback import OriginFailures
-from mirror.registry.policy import Policy, chooses_once
+from mirror.registry.policy import PROTECTED, Policy, chooses_once
 from mirror.registry.tags import TagRequests
 from mirror.web.body import error_response, range_error
 
@@ -148,7 +148,11 @@ class Registry:
             case ByDigest(digest):
                 if at_fallback:
                     self._answerers.failures.record(wanted, None)
-                return await self._answerers.content.send_blob(answer, digest)
+                content = self._answerers.content
+                if self._policy.is_protected(wanted) and await content.is_manifest(answer, digest):
+                    refusal = PROTECTED.format(wanted.image_name)
+                    return self._refuse(answer, refusal, ErrorCode.BLOB_UNKNOWN, at_fallback=at_fallback)
+                return await content.send_blob(answer, digest)
 
     async def _manifest(
         self, answer: Answer, digest: Digest, *, at_fallback: bool, is_choice: bool

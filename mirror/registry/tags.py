@@ -85,7 +85,9 @@ class TagRequests:
         try:
             held = await self.content.held_manifest(answer, digest)
         except MirrorError:
-            if head is None or chooses_once or answer.request.method != "HEAD":
+            # Without a relay nobody here would give what the head promises: the user shall read why the registry
+            # refused him, and not that we have nothing.
+            if head is None or chooses_once or self.content.relay is None or answer.request.method != "HEAD":
                 raise
             # The registry has just said all that a HEAD tells.
             answer.outcome = ORIGIN

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.origin_bed import FAULTS, origin_bed
-from tests.support.origin_matrix import PRIVATE, Case, MatrixRun, Row, cases, expected
+from tests.support.origin_matrix import Case, MatrixRun, Row, cases, expected
 
 pytestmark = [pytest.mark.containerd, pytest.mark.netns, pytest.mark.slow]
 
@@ -108,7 +108,8 @@ def _reported(row: Row, found: Rows) -> dict[str, object]:
         "origin_requests_of_containerd": row.origin_count,
         "origin_requests_of_containerd_without_mirror": without.origin_count,
         "origin_requests_of_the_daemon": row.daemon_count,
+        # None: not asked.
         "private_tag_told": any(told.status == 200 or bool(told.digest) for told in row.told)
-        if case.who in PRIVATE
+        if row.told
         else None,
     }

@@ -21,12 +21,14 @@ from mirror.origin.probe import (
     DETAIL_MAX_LENGTH,
     REMEMBER_S,
     REMEMBERED_MAX_COUNT,
+    SILENT_S,
+    SLOW_S,
     OriginProbe,
 )
 from mirror.origin.resolver import AddressGuard
 from tests.support.oci_image import build_image
 from tests.support.recording_mirror import Status
-from tests.support.token_origin import RESET, Answer, BlackHole, Good, TokenOrigin, rate_limited
+from tests.support.token_origin import RESET, Answer, Asked, BlackHole, Good, TokenOrigin, rate_limited
 
 NOW_S = 1_800_000_000.0
 PUBLIC = Repository("registry.corp", "team/open")
@@ -239,3 +241,30 @@ async def test_it_remembers_no_more_than_so_many() -> None:
         bed.origin.behave(Status(404))
         assert (await bed.probe.probe(PUBLIC, "1")).standing is Standing.FAILING
         assert (await bed.probe.probe(PUBLIC, "0")).standing is Standing.ABSENT
+
+
+async def test_a_registry_that_keeps_us_waiting_is_left_alone_for_a_while() -> None:
+    """Each pull would wait for the same silence again."""
+    async with probing(deadline_s=0.1) as bed:
+
+        def swallow(_: Asked) -> Answer:
+            bed.now += SLOW_S
+            return BlackHole()
+
+        bed.origin.answer = swallow
+        assert (await bed.probe.probe(PUBLIC, "1")).standing is Standing.FAILING
+        bed.now += SILENT_S - 0.1
+        for reference in ("1", "other"):
+            assert (await bed.probe.probe(PUBLIC, reference)).standing is Standing.FAILING
+        assert bed.heads() == 1
+        bed.origin.behave_well()
+        bed.now += 0.2
+        assert (await bed.probe.probe(PUBLIC, "1")).standing is Standing.PUBLIC
+
+
+async def test_a_failure_that_is_told_at_once_is_no_silence() -> None:
+    async with probing() as bed:
+        bed.origin.behave(Status(503))
+        assert (await bed.probe.probe(PUBLIC, "1")).standing is Standing.FAILING
+        bed.origin.behave_well()
+        assert (await bed.probe.probe(PUBLIC, "other")).standing is Standing.ABSENT

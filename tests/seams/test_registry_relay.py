@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.oci.scope import ImageScope
 from mirror.origin.base import Standing
 from tests.support.mirror_host import ask
 from tests.support.oci_image import build_image, build_index
@@ -114,3 +115,11 @@ async def test_podman_gets_no_index_without_a_relay() -> None:
     """Which of its images is wanted nobody knows here."""
     async with registry_bed(INDEX, held=[blob.content for blob in INDEX]) as bed:
         assert (await bed.by_podman(OPEN, f"manifests/{INDEX.manifest.digest}")).status == 404
+
+
+async def test_a_relay_protects_manifests_too(tmp_path: Path) -> None:
+    async with registry_bed(IMAGE, protected=[ImageScope(OPEN.registry, "")], spool_in=tmp_path) as bed:
+        assert (await bed.at_first(OPEN, BY_DIGEST)).status == 404
+        assert (await bed.at_first(OPEN, f"blobs/{IMAGE.manifest.digest}")).status == 404
+        for blob in (IMAGE.config, *IMAGE.layers):
+            assert (await bed.at_first(OPEN, f"blobs/{blob.digest}")).body == blob.content

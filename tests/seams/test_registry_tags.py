@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,10 +54,12 @@ async def test_a_tag_is_the_registrys_at_the_first_host() -> None:
         assert bed.origin.journal == [], "nobody is asked for it"
 
 
-@pytest.mark.parametrize("held", [EVERYTHING, []], ids=["held", "not held"])
-async def test_what_the_registry_shows_to_everybody_is_told_fresh(held: list[bytes]) -> None:
+@pytest.mark.parametrize("where", ["store", "relay"])
+async def test_what_the_registry_shows_to_everybody_is_told_fresh(where: str, tmp_path: Path) -> None:
     """It failed this host, though: with credentials that are wrong, say."""
-    async with registry_bed(NEWER, held=held, own=[own_tag(OPEN, IMAGE)]) as bed:
+    held = [blob.content for blob in NEWER] if where == "store" else []
+    spool_in = tmp_path if where == "relay" else None
+    async with registry_bed(NEWER, held=held, own=[own_tag(OPEN, IMAGE)], spool_in=spool_in) as bed:
         answer = await bed.at_fallback(OPEN, "manifests/1")
         assert answer.status == 200
         assert answer.headers["Docker-Content-Digest"] == NEWER.manifest.digest, (
@@ -66,6 +69,13 @@ async def test_what_the_registry_shows_to_everybody_is_told_fresh(held: list[byt
         assert answer.headers["Content-Length"] == str(len(NEWER.manifest.content))
         assert "Warning" not in answer.headers
         assert bed.tags("fresh") == bed.failures("tag", "public") == 1
+
+
+async def test_what_nobody_here_could_give_is_refused_though_it_is_public() -> None:
+    """Else the user reads that we have nothing, and not why the registry refused him."""
+    async with registry_bed(IMAGE) as bed:
+        assert await refused(bed, OPEN)
+        assert bed.tags("missing") == 1
 
 
 @pytest.mark.parametrize("repository", [CLOSED, Repository(REGISTRY, "team/none")])
@@ -182,7 +192,12 @@ async def test_what_is_protected_is_the_registrys_at_both_hosts() -> None:
             assert (await bed.at_first(OPEN, BY_DIGEST)).status == 404
             assert (await bed.at_fallback(OPEN, BY_DIGEST, "GET")).status == 404
             assert await refused(bed, OPEN)
-        assert (await bed.at_first(OPEN, f"blobs/{LAYER.digest}")).body == LAYER.content
+        # Registries give manifests as blobs, too, and containerd asks there after a 404.
+        for method in ("HEAD", "GET"):
+            assert (await bed.at_first(OPEN, f"blobs/{MANIFEST.digest}", method)).status == 404
+            assert (await bed.at_fallback(OPEN, f"blobs/{MANIFEST.digest}", method)).status == 404
+        for blob in (IMAGE.config, LAYER):
+            assert (await bed.at_first(OPEN, f"blobs/{blob.digest}")).body == blob.content
         assert (await bed.at_first(CLOSED, BY_DIGEST)).status == 200, "another repository"
 
 

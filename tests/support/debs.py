@@ -60,6 +60,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "dnsmasq": Recipe("bookworm", "dnsmasq-base", ("dnsmasq",)),
     "docker-registry": Recipe("bookworm", "docker-registry", ("docker-registry",)),
     "nginx": Recipe("bookworm", "nginx", ("nginx",)),
+    "skopeo": Recipe("bookworm", "skopeo", ("skopeo",)),
     "wrk": Recipe("bookworm", "wrk", ("wrk",)),
 }
 

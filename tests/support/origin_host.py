@@ -150,10 +150,18 @@ class OriginHost(BedHost):
         )
         assert done.returncode == 0, done.stderr
 
-    async def pull(self, image: str, *, password: str = "", deadline_s: float = PULL_DEADLINE_S) -> Outcome:
-        """As the kubelet does, with the user's pull secret where there is a password."""
+    async def pull(
+        self,
+        image: str,
+        *,
+        password: str = "",
+        deadline_s: float = PULL_DEADLINE_S,
+        mostly_waits: bool = False,
+    ) -> Outcome:
+        """As the kubelet does, with the user's pull secret where there is a password. One that `mostly_waits` does not
+        wait for its turn as well."""
         async with AsyncExitStack() as stack:
-            if deadline_s == PULL_DEADLINE_S:  # others only wait
+            if not mostly_waits:
                 await stack.enter_async_context(self._pulls)
             client = await stack.enter_async_context(Client(self.containerd.socket))
             started_s = time.monotonic()

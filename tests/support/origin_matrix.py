@@ -40,12 +40,12 @@ Daemon = Literal["none", "alive", "alone", "walled", "dead", "restarted"]
 By = Literal["tag", "digest"]
 # public: anybody's image. private: pulled with its pull secret. stranger: a private image, pulled without. expired: a
 # public image, pulled with a pull secret that the registry no longer takes. protected: as stranger, and named by
-# --protect.
-Who = Literal["public", "private", "stranger", "expired", "protected"]
+# --protect. neighbour: as stranger, on a host where another pod's pull secret brought the image.
+Who = Literal["public", "private", "stranger", "expired", "protected", "neighbour"]
 # How a pull ends: well, with the words that are read without a mirror, with other words, or not at all.
 Expected = Literal["pulled", "the origin's", "not found", "our address", "hangs"]
 
-PRIVATE: Final = ("private", "stranger", "protected")
+PRIVATE: Final = ("private", "stranger", "protected", "neighbour")
 NEWEST: Final = "2.1"
 _SEEDS: Final = count(700_000)
 
@@ -99,12 +99,14 @@ class Row:
 
 def cases() -> Iterator[tuple[Case, bool]]:
     """Each with whether it belongs to the full matrix only."""
-    whos: tuple[Who, ...] = ("public", "private", "stranger", "protected")
+    whos: tuple[Who, ...] = ("public", "private", "stranger", "protected", "neighbour")
     daemons: tuple[Daemon, ...] = ("none", "alive", "alone", "walled", "dead", "restarted")
     ways: tuple[By, ...] = ("tag", "digest")
     for version, daemon, fault, way, who in product(("1.6", "1.7", NEWEST), daemons, FAULTS, ways, whos):
         if daemon == "walled" and version != NEWEST:
             continue
+        if who == "neighbour" and (way == "digest" or daemon not in ("none", "alive", "restarted")):
+            continue  # the content is here
         if fault == "dropped" and (
             daemon in ("alone", "walled", "restarted") or who in ("private", "protected")
         ):
@@ -202,7 +204,7 @@ class MatrixRun:
         self._bed = bed
         self._hosts = {host.version: host for host in bed.hosts if not host.is_walled}
         self._walled = next((host for host in bed.hosts if host.is_walled), None)
-        self._serial = count()
+        self._images: dict[Case, tuple[str, Image]] = {}
         self._plans: dict[Case, _Planned] = {}
         self._rows: dict[Case, Row] = {}
         chosen = dict.fromkeys(wanted)
@@ -234,11 +236,15 @@ class MatrixRun:
         host = self._walled if case.daemon == "walled" else self._hosts[case.version]
         assert host is not None
         origin = self._bed.origins[case.fault]
-        repository = f"{case.who}/n{next(self._serial)}"
-        image = build_image(next(_SEEDS), [2_000])
-        for tag in ("v0", "v1"):
-            origin.registry.add(image, repository, tag, is_private=case.who in PRIVATE)
-        return _Planned(case, host, origin, repository, image)
+        # Two hosts may pull the same.
+        shared = replace(case, daemon="alive") if case.daemon == "walled" else case
+        if shared not in self._images:
+            repository = f"{case.who}/n{len(self._images)}"
+            image = build_image(next(_SEEDS), [2_000])
+            for tag in ("v0", "v1"):
+                origin.registry.add(image, repository, tag, is_private=case.who in PRIVATE)
+            self._images[shared] = repository, image
+        return _Planned(case, host, origin, *self._images[shared])
 
     def _of(self, *daemons: Daemon) -> list[_Planned]:
         return [plan for plan in self._plans.values() if plan.case.daemon in daemons]
@@ -246,8 +252,8 @@ class MatrixRun:
     async def _hold(self) -> None:
         """Each image that peers shall have, on two other hosts; and every public repository is known to be public, as
         the registry answered for another tag while it was well."""
-        held = [plan for plan in self._plans.values() if plan.case.is_held]
-        pairs = [(plan, host) for plan in held for host in self._holders(plan)]
+        held = {plan.name: plan for plan in self._plans.values() if plan.case.is_held}
+        pairs = [(plan, host) for plan in held.values() for host in self._holders(plan)]
 
         # The origins are in this process: asked all at once they would be late, and seem to fail.
         turns = {host: asyncio.Semaphore(PULLS_AT_ONCE) for host in self._hosts.values()}
@@ -270,7 +276,7 @@ class MatrixRun:
             told = await host.ask(
                 origin.registry.authority, "no/such/manifests/v0", user_agent="containerd/2.1.0"
             )
-            assert told.status == 0, told
+            assert told.status in (0, 404), told
 
         await together(hold(plan, host) for plan, host in pairs)
         await together(
@@ -282,22 +288,21 @@ class MatrixRun:
         await self._bed.known(counts, tags)
 
     def _holders(self, plan: _Planned) -> Sequence[OriginHost]:
-        return [host for version, host in self._hosts.items() if version != plan.case.version]
+        is_here = plan.case.who == "neighbour"
+        return [host for version, host in self._hosts.items() if is_here or version != plan.case.version]
 
     async def _try(self, *daemons: Daemon) -> None:
-        plans = self._of(*daemons)
-        await together(self._pull(plan) for plan in plans)
-        if "dead" in daemons or "none" in daemons:
-            return
-        # After the pulls, so that nothing of this is theirs.
-        await together(self._overhear(plan) for plan in plans if plan.case.who in PRIVATE)
+        await together(self._pull(plan) for plan in self._of(*daemons))
 
     async def _pull(self, plan: _Planned) -> None:
         deadline_s = DROPPED_DEADLINE_S if plan.case.fault == "dropped" else PULL_DEADLINE_S
         if expected(plan.case) == "hangs":
             deadline_s = HANG_S
         since, address = len(plan.origin.registry.journal), plan.host.link.address
-        outcome = await plan.host.pull(plan.name, password=plan.password, deadline_s=deadline_s)
+        mostly_waits = plan.case.fault in ("slow", "silent", "dropped")
+        outcome = await plan.host.pull(
+            plan.name, password=plan.password, deadline_s=deadline_s, mostly_waits=mostly_waits
+        )
         self._rows[plan.case] = Row(
             plan.case,
             outcome,
@@ -306,6 +311,9 @@ class MatrixRun:
             plan.origin.asked(plan.repository, address, since, by_us=True),
             digest=plan.image.manifest.digest,
         )
+        # After the pull, so that nothing of this is counted as its own.
+        if plan.case.by == "tag" and plan.case.who in PRIVATE and plan.case.daemon not in ("none", "dead"):
+            await self._overhear(plan)
 
     async def _overhear(self, plan: _Planned) -> None:
         path = f"{plan.repository}/manifests/v1"

@@ -186,8 +186,11 @@ async def _run(bed: OriginBed, pod: _Pod, cells: dict[Cell, Outcome]) -> None:
 
 
 async def _pulled(pod: _Pod) -> Outcome:
-    deadline_s = HANG_S if pod.row.state == "silent" else PULL_DEADLINE_S
-    outcome = await pod.host.pull(pod.name, password=pod.password, deadline_s=deadline_s)
+    is_silent = pod.row.state == "silent"
+    deadline_s = HANG_S if is_silent else PULL_DEADLINE_S
+    outcome = await pod.host.pull(
+        pod.name, password=pod.password, deadline_s=deadline_s, mostly_waits=is_silent
+    )
     match outcome.how:
         case "hung":
             return "waits"
