@@ -13,9 +13,9 @@ from containerd.hosts.hosts_file import HostsFile, certificate_options, read
 from containerd.hosts.splice import has_marks, unsplice, with_empty_blocks
 from containerd.hosts.toml_text import is_statement
 
-SKIPS_HOSTLESS_BEFORE = (1, 7)
+SKIPS_HOSTLESS_BEFORE = (2, 0)
 """Older versions refuse a hosts.toml without hosts, and fall back to the certificate files (measured on
-1.6)."""
+1.6 and 1.7; 2.1 reads such a file)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def _of_directory(directory: Path, version: tuple[int, int]) -> list[Asked]:
         return _certificates_alone(directory)
     tables = document.pop("host", {})
     assert isinstance(tables, dict)
-    if not tables and version < (1, 7):
+    if not tables and version < (2, 0):
         return _certificates_alone(directory)
     server = document.pop("server", "")
     assert isinstance(server, str)

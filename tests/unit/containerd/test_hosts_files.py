@@ -126,8 +126,8 @@ def test_on_1_6_certificate_files_beside_a_file_without_hosts_work_on(certs: Pat
     assert hosts_asked([certs], "reg.test:5000", (1, 6))[1:-1] == before
     assert before[0].ca
     # On later versions they never counted there.
-    run_configure(certs, containerd_version=(1, 7))
-    assert hosts_asked([certs], "reg.test:5000", (1, 7))[1].ca == ()
+    run_configure(certs, containerd_version=(2, 1))
+    assert hosts_asked([certs], "reg.test:5000", (2, 1))[1].ca == ()
 
 
 @pytest.mark.parametrize("name", ["localhost:5000", "127.0.0.1:5000"])

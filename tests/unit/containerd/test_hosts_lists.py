@@ -56,12 +56,12 @@ class TestList:
         write(docker / "_default/hosts.toml", '[host."https://d"]\n')
         write(docker / "ghcr.io/hosts.toml", '[host."https://g"]\nca = "g.crt"\n')
         names = ["priv.example:5000", "10.0.0.5:5000", "quay.io"]
-        before = {name: hosts_asked([certs, docker], name, (1, 7)) for name in [*names, "ghcr.io"]}
+        before = {name: hosts_asked([certs, docker], name, (2, 1)) for name in [*names, "ghcr.io"]}
         tree = snapshot(certs.parent.parent)
         self._run(certs, docker)
         for name in names:
-            assert hosts_asked([certs, docker], name, (1, 7)) == [MIRROR, *before[name]]
-        assert hosts_asked([certs, docker], "ghcr.io", (1, 7))[1:-1] == before["ghcr.io"]
+            assert hosts_asked([certs, docker], name, (2, 1)) == [MIRROR, *before[name]]
+        assert hosts_asked([certs, docker], "ghcr.io", (2, 1))[1:-1] == before["ghcr.io"]
         assert before["ghcr.io"][0].ca == (f"{docker}/ghcr.io/g.crt",)
         # What is hidden no more needs no directory in front of it.
         shutil.rmtree(docker / "priv.example:5000")

@@ -58,16 +58,16 @@ def test_containerd_asks_us_first_and_then_as_the_user_had_it(
         certs.mkdir()
         write_tree(certs, tree)
         others = ["quay.io", "10.0.0.1:5000", "localhost:4000", "127.0.0.1"]
-        before = {name: hosts_asked([certs], name, (1, 7)) for name in [*NAMED, *others]}
+        before = {name: hosts_asked([certs], name, (2, 1)) for name in [*NAMED, *others]}
         run_configure(certs, tags=tags, containerd_version=version)
         for name, were in before.items():
-            mirror, *are = hosts_asked([certs], name, version if name in NAMED else (1, 7))
+            mirror, *are = hosts_asked([certs], name, version if name in NAMED else (2, 1))
             asked_for = {"pull", "resolve"} if tags == "peers" else {"pull"}
             assert mirror == replace(MIRROR, capabilities=frozenset(asked_for))
             if name in NAMED and tags != "off":
                 resolves = {"pull", "resolve"} if version >= (2, 1) else {"pull"}
                 assert are.pop() == replace(FALLBACK, capabilities=frozenset(resolves))
-            if version == (1, 6):
+            if version < (2, 0):
                 # There, a file without hosts is passed over; now it has one, and counts as on later versions.
                 were = [replace(it, ca=(), client=(), scheme="", skip_verify=None) for it in were]
                 are = [replace(it, ca=(), client=(), scheme="", skip_verify=None) for it in are]
