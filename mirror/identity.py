@@ -8,7 +8,6 @@ for an hour.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from dht.contacts import EPOCH_MAX
 from dht.ids import ID_BYTES, IdInvalid, NodeId
+from mirror import whole_file
 from mirror.errors import MirrorError
 
 NODE_FILE = "node.json"
@@ -95,20 +95,4 @@ def _read(path: Path) -> Identity | None:
 
 
 def _write(path: Path, identity: Identity) -> None:
-    """All or nothing, also through a power cut."""
-    content = msgspec.json.encode(_NodeFile(str(identity.node), identity.epoch)) + b"\n"
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{NODE_FILE}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    whole_file.replace(path, msgspec.json.encode(_NodeFile(str(identity.node), identity.epoch)) + b"\n")

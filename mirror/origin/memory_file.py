@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from mirror import whole_file
 from mirror.oci.distribution import NAME_MAX_LENGTH
 from mirror.origin.base import Repository
 from mirror.origin.memory import (
@@ -204,7 +203,7 @@ class MemoryFile:
         with self._writing:
             try:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _replace(self._path, encode(findings))
+                whole_file.replace(self._path, encode(findings))
             except OSError as exc:
                 if not self._is_warned:
                     self._is_warned = True
@@ -217,22 +216,3 @@ class MemoryFile:
                 return False
             self._is_warned = False
             return True
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Raises: OSError; the old file stands then."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
