@@ -1,0 +1,64 @@
+"""When this host offers to fetch beside a slow claimant, and whether that was worth it. Pure.
+
+A steered containerd reads to the end and cannot be stopped: so the gain is estimated first, and where it was too small
+the claim is given back, so that nobody makes a third copy for nothing.
+"""
+
+from __future__ import annotations
+
+from mirror.steer.ingest import Ingest
+from mirror.steer.pace import is_claim_worth, is_gain
+from mirror.steer.readers import Phase, Reader
+from mirror.steer.sources import Sources
+from mirror.steer.timers import PACE_MIN_S, SLOW_AGAIN_S
+
+
+class SecondClaim:
+    def __init__(self, expected_bytes_s: float | None) -> None:
+        self._expected_bytes_s = expected_bytes_s
+        self._again_at: float | None = None
+        # The slow claimant's, while it is not known whether this host is faster.
+        self._slow_bytes_s: float | None = None
+        self._began: tuple[float, int] | None = None
+
+    def is_due(self, sources: Sources, readers: list[Reader], now: float) -> bool:
+        """`readers`: GETs at the first host. Only who has sent all that there is can tell that there should be more."""
+        if self._again_at is not None and now < self._again_at:
+            return False
+        at_frontier = any(
+            one.phase is Phase.BODY and one.is_starved and one.offset >= sources.frontier_bytes
+            for one in readers
+        )
+        return at_frontier and is_claim_worth(
+            sources.frontier_pace, self._expected_bytes_s, sources.size_bytes, now
+        )
+
+    def asked(self, now: float) -> None:
+        self._again_at = now + SLOW_AGAIN_S
+
+    def granted(self, sources: Sources, now: float) -> None:
+        self._slow_bytes_s = sources.frontier_pace.rate_bytes_s(now)
+        self._began = None
+
+    def is_in_vain(self, ingest: Ingest, now: float) -> bool:
+        """Once, when it can be known."""
+        if self._slow_bytes_s is None or not ingest.has_grown:
+            return False
+        if self._began is None:
+            self._began = (now, ingest.size_bytes)
+        since, first_bytes = self._began
+        if now - since < PACE_MIN_S:
+            return False
+        own_bytes_s = (ingest.size_bytes - first_bytes) / (now - since)
+        slow_bytes_s, self._slow_bytes_s = self._slow_bytes_s, None
+        return not is_gain(own_bytes_s, slow_bytes_s)
+
+    def forget(self) -> None:
+        self._slow_bytes_s = None
+        self._began = None
+
+    def due_at(self, sources: Sources) -> float | None:
+        starved_at = sources.frontier_pace.starved_at()
+        if starved_at is None or self._again_at is None:
+            return starved_at
+        return max(starved_at, self._again_at)

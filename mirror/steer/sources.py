@@ -1,0 +1,64 @@
+"""What is known of this host's side of the swarm: whether anybody has more, and how far the bytes reach. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mirror.steer.commands import StartSwarm, StopSwarm
+from mirror.steer.events import SourceProgress
+from mirror.steer.pace import Pace
+
+# Nodes that were handed to the swarm, so that a new one is told from an old; the swarm itself keeps fewer.
+NAMED_MAX_COUNT = 256
+
+
+class Sources:
+    def __init__(self) -> None:
+        self.prefix_bytes = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.is_started = False
+        # Somebody has more than this host, as far as is known.
+        self.is_any = False
+        self.frontier_bytes = self.prefix_bytes
+        self.size_bytes: int | None = None
+        self.is_rooted = False
+        self.frontier_pace = Pace()
+        self._named: set[bytes] = set()
+
+    def start(self, nodes: Iterable[bytes], *, has_own_bytes: bool = False) -> list[StartSwarm]:
+        """Nodes that failed are offered again, but only a new one is hope."""
+        named = tuple(dict.fromkeys(nodes))
+        new = [node for node in named if node not in self._named]
+        if len(self._named) + len(new) <= NAMED_MAX_COUNT:
+            self._named.update(new)
+        is_retry = bool(named) and not self.is_any
+        is_wanted = bool(new) or is_retry or (has_own_bytes and not self.is_started)
+        if new or has_own_bytes:
+            self.is_any = True
+        if not is_wanted:
+            return []
+        self.is_started = True
+        return [StartSwarm(named)]
+
+    def progressed(self, event: SourceProgress, now: float) -> bool:
+        """Whether bytes came in order. A chain that ends at this host has nothing that this host has not."""
+        has_grown = event.prefix_bytes > self.prefix_bytes
+        self.prefix_bytes = event.prefix_bytes
+        self.frontier_bytes = max(event.prefix_bytes, event.frontier_bytes)
+        self.size_bytes = event.size_bytes if event.size_bytes is not None else self.size_bytes
+        self.is_rooted = event.is_rooted
+        self.is_any = event.is_rooted or self.frontier_bytes > self.prefix_bytes
+        self.frontier_pace.seen(self.frontier_bytes, now)
+        return has_grown
+
+    def gone(self) -> None:
+        self.is_any = self.is_rooted = False
+        self.frontier_bytes = self.prefix_bytes
+
+    def stop(self) -> list[StopSwarm]:
+        """What is in hand stays until it is said to be dropped: a pull that is cancelled and tried again is fed it."""
+        was_started = self.is_started
+        self._forget()
+        return [StopSwarm()] if was_started else []

@@ -1,0 +1,243 @@
+"""Waiters: held, fed, asked for again and let through at their bound; and the arbiter out of reach."""
+
+from __future__ import annotations
+
+import pytest
+
+from mirror.steer import commands as do
+from mirror.steer import events as on
+from mirror.steer.commands import AskReason, ReleaseReason
+from mirror.steer.ladder import State
+from mirror.steer.rulings import Excluded, Pending
+from mirror.steer.timers import (
+    ESCAPE_BARE_MAX_S,
+    ESCAPE_WAITED_MAX_S,
+    HELD_LONG_S,
+    RULING_LATE_S,
+    SILENT_MAX_S,
+)
+from tests.support.steer_host import (
+    CLAIMANT,
+    FENCE,
+    GRANTED,
+    MIB,
+    OTHERS_FENCE,
+    PENDING,
+    PROVIDER,
+    UNRULED,
+    WAIT,
+    SteerHost,
+)
+
+
+@pytest.fixture
+def host() -> SteerHost:
+    return SteerHost()
+
+
+# -- waiters -------------------------------------------------------------------------------------------------------
+
+
+def test_a_waiter_is_held_and_fed_from_the_claimant(host: SteerHost) -> None:
+    request = host.ask()
+    host.rule(WAIT)
+    assert host.state() is State.WAITING
+    assert host.of(do.StartSwarm) == [do.StartSwarm((CLAIMANT,))]
+    assert host.was_fed(request)
+    assert not host.got_404(request)
+
+
+def test_a_waiter_asks_every_second_and_tells_how_far_it_is(host: SteerHost) -> None:
+    host.fed_to(2 * MIB)
+    host.pass_ruled(3.0, WAIT)
+    asked = host.of(do.AskClaim)
+    assert len(asked) == 4
+    assert (asked[-1].progress_bytes, asked[-1].known) == (2 * MIB, OTHERS_FENCE)
+
+
+def test_nobody_escapes_while_a_claim_is_alive(host: SteerHost) -> None:
+    """The origin's first byte took nine seconds, and then comes in steps of five."""
+    request = host.ask()
+    host.pass_ruled(9.0, WAIT)
+    host.pass_ruled(5.3, WAIT)
+    assert not host.got_404(request)
+    host.progress(MIB, MIB)
+    host.tell(on.Fed(request, MIB))
+    host.pass_ruled(3.0, WAIT)
+    host.tell(on.Starved(request, MIB))
+    host.pass_ruled(5.3, WAIT)
+    host.progress(2 * MIB, 2 * MIB)
+    host.tell(on.Fed(request, 2 * MIB))
+    host.pass_ruled(60.0, WAIT)
+    assert not host.was_ended(request), "while bytes flow there is no bound"
+
+
+def test_held_for_long_it_asks_for_one_claim_more_and_again_every_second(host: SteerHost) -> None:
+    host.ask()
+    host.pass_ruled(HELD_LONG_S - 0.1, WAIT)
+    assert {one.reason for one in host.of(do.AskClaim)} == {AskReason.NEEDED}
+    host.pass_ruled(3.0, WAIT)
+    assert [one.reason for one in host.of(do.AskClaim)][-3:] == [AskReason.HELD_LONG] * 3
+
+
+def test_held_for_long_by_providers_that_send_nothing_it_asks_too(host: SteerHost) -> None:
+    request = host.ask()
+    host.rule(PENDING, (PROVIDER,))
+    host.pass_(HELD_LONG_S - 0.1)
+    assert host.question is None
+    host.pass_(0.2)
+    question = host.question
+    assert isinstance(question, do.AskClaim)
+    assert question.reason is AskReason.HELD_LONG
+    assert not question.wants_providers, "a claim is wanted though providers are known"
+    host.rule(GRANTED)
+    assert host.got_404(request)
+
+
+def test_a_held_request_is_let_through_at_its_bound(host: SteerHost) -> None:
+    request = host.ask()
+    host.pass_ruled(SILENT_MAX_S - 0.1, WAIT)
+    assert not host.got_404(request)
+    host.pass_ruled(0.2, WAIT)
+    assert host.got_404(request)
+    assert host.state() is State.GIVEN_UP
+
+
+def test_a_paused_body_is_ended_at_its_bound_and_its_range_is_a_404(host: SteerHost) -> None:
+    request = host.fed_to(2 * MIB)
+    host.pass_ruled(SILENT_MAX_S - 0.1, WAIT)
+    assert not host.was_ended(request)
+    host.pass_ruled(0.2, WAIT)
+    assert host.was_ended(request)
+    assert do.Remember404(10.0, at_both=False) in host.ordered
+    assert host.got_404(host.ask(start=2 * MIB))
+
+
+def test_a_silent_question_counts_as_unruled(host: SteerHost) -> None:
+    request = host.ask()
+    host.pass_(RULING_LATE_S + ESCAPE_BARE_MAX_S)
+    assert host.got_404(request)
+
+
+def test_an_answer_that_came_too_late_is_given_back(host: SteerHost) -> None:
+    host.ask()
+    host.pass_(RULING_LATE_S + ESCAPE_BARE_MAX_S)
+    host.tell(on.Ruled(1, GRANTED))
+    assert host.of(do.ReleaseClaim) == [do.ReleaseClaim(FENCE, 0, ReleaseReason.UNUSED)]
+
+
+def test_excluded_is_a_404_at_once(host: SteerHost) -> None:
+    """No claim runs, and this host gets none: held it would wait for nobody."""
+    request = host.ask()
+    host.rule(Excluded(10.0))
+    assert host.got_404(request)
+
+
+def test_providers_that_failed_are_not_asked_for_again(host: SteerHost) -> None:
+    request = host.ask()
+    host.rule(PENDING, (PROVIDER,))
+    host.tell(on.SourcesGone())
+    question = host.question
+    assert isinstance(question, do.AskClaim)
+    assert (question.reason, question.wants_providers) == (AskReason.SOURCES_FAILED, False)
+    host.rule(GRANTED)
+    assert host.got_404(request)
+
+
+def test_a_chain_that_ends_here_is_no_source(host: SteerHost) -> None:
+    """Two that wait for each other; neither has bytes that the other lacks."""
+    request = host.ask()
+    host.rule(WAIT)
+    host.progress(0, 0, rooted=False)
+    question = host.question
+    assert isinstance(question, do.AskClaim)
+    assert question.reason is AskReason.SOURCES_FAILED
+    assert not host.ladder.is_fed_from_origin, "it never says that it has what it only waits for"
+    host.rule(GRANTED)
+    assert host.got_404(request)
+
+
+def test_a_host_says_that_it_is_fed_only_after_its_404(host: SteerHost) -> None:
+    host.ask()
+    assert not host.ladder.is_fed_from_origin
+    host.rule(GRANTED)
+    assert host.ladder.is_fed_from_origin
+
+
+def test_the_blob_is_fed_from_here_once_it_is_committed(host: SteerHost) -> None:
+    request = host.ask()
+    host.rule(Pending(1.0))
+    host.tell(on.Committed())
+    assert host.was_fed(request)
+    later = host.ask(start=MIB)
+    assert host.was_fed(later)
+    assert host.was_fed(host.ask(fallback=True))
+    assert host.timer_at is None
+
+
+# -- the arbiter out of reach ---------------------------------------------------------------------------------------
+
+
+def test_an_unreached_arbiter_costs_a_quarter_second() -> None:
+    waits = set()
+    for seed in range(20):
+        host = SteerHost(seed=seed)
+        request = host.ask()
+        began_at = host.now
+        host.rule(UNRULED)
+        while not host.got_404(request):
+            assert host.timer_at is not None
+            host.pass_(host.timer_at - host.now)
+        waits.add(host.now - began_at)
+    assert max(waits) <= ESCAPE_BARE_MAX_S
+    assert len(waits) == 20, "by lot: a herd does not go at once"
+
+
+def test_a_waiter_with_bytes_does_not_escape_while_the_claim_may_live(host: SteerHost) -> None:
+    request = host.fed_to(MIB)
+    host.tell(on.SourcesGone())
+    assert do.Pause(request) in host.ordered
+    host.pass_ruled(4.9, UNRULED)
+    assert not host.was_ended(request)
+    host.pass_ruled(ESCAPE_WAITED_MAX_S + 0.2, UNRULED)
+    assert host.was_ended(request)
+
+
+def test_a_ruling_calls_the_escape_off(host: SteerHost) -> None:
+    request = host.fed_to(MIB)
+    host.tell(on.SourcesGone())
+    host.pass_ruled(4.9, UNRULED)
+    host.pass_ruled(9.0, WAIT)
+    assert not host.was_ended(request)
+
+
+def test_who_escaped_asks_for_the_claim_as_soon_as_it_is_fed(host: SteerHost) -> None:
+    host.ask()
+    host.rule(UNRULED)
+    host.pass_(ESCAPE_BARE_MAX_S)
+    assert host.state() is State.GIVEN_UP
+    host.tell(on.IngestGrew(MIB))
+    host.pass_(1.0)
+    question = host.question
+    assert isinstance(question, do.AskClaim)
+    assert question.reason is AskReason.FED_ALREADY
+    host.rule(GRANTED)
+    assert host.state() is State.CLAIMED
+
+
+def test_a_joining_daemon_asks_for_a_second(host: SteerHost) -> None:
+    host.tell(on.DaemonJoining(True))
+    request = host.ask()
+    host.pass_ruled(0.9, UNRULED)
+    assert not host.got_404(request)
+    assert len(host.of(do.AskClaim)) == 4
+    host.pass_ruled(0.4, UNRULED)
+    assert host.got_404(request)
+
+
+def test_a_daemon_that_has_joined_asks_at_once(host: SteerHost) -> None:
+    host.tell(on.DaemonJoining(True))
+    host.ask()
+    host.rule(UNRULED)
+    host.tell(on.DaemonJoining(False))
+    assert host.question is not None
