@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 
 import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from dht.ids import NodeId
 from mirror.discovery.base import Peer
 from mirror.oci.byterange import ByteSpan, ContentRange
 from mirror.oci.digest import Digest
 from mirror.peer import wire
+from mirror.peer.contacts import Contacts
 from mirror.peer.errors import (
     PeerAbsent,
     PeerBroke,
@@ -45,16 +43,8 @@ STALL_TIMEOUT_S = 2.0
 READ_BUFFER_BYTES = 256 * 1024
 # All peers together: the daemon of a host with a few dozen layers in flight stays far below.
 CONNECTIONS_MAX_COUNT = 512
-# Peers whose node id and clock are remembered; a cluster larger than this learns again, one round trip each.
-CONTACTS_MAX_COUNT = 16_384
 # An error body of a peer is read this far, for its reason.
 ERROR_BODY_MAX_BYTES = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class _Contact:
-    node: NodeId | None
-    clock_offset_s: int
 
 
 class PeerBody:
@@ -90,9 +80,7 @@ class PeerClient:
     """Use as an async context manager. `keys` signs with its first; empty means a cluster without a secret."""
 
     def __init__(self, keys: Sequence[Subkey], unix_clock: Callable[[], float], strangers: Strangers) -> None:
-        self._keys = tuple(keys)
-        self._unix_clock = unix_clock
-        self._contacts: OrderedDict[Peer, _Contact] = OrderedDict()
+        self.contacts = Contacts(keys, unix_clock)
         self._strangers = strangers
         self._session: aiohttp.ClientSession | None = None
 
@@ -165,7 +153,7 @@ class PeerClient:
         async with contextlib.AsyncExitStack() as stack:
             response = None
             for attempt in (1, 2):
-                headers = {"Authorization": self._sign(peer, what)}
+                headers = {"Authorization": self.contacts.sign(peer, what)}
                 if range_header:
                     headers["Range"] = range_header
                 try:
@@ -178,31 +166,13 @@ class PeerClient:
                     raise PeerUnreachable(str(peer), _reason(exc)) from exc
                 except (aiohttp.ClientError, ValueError) as exc:
                     raise PeerNonsense(str(peer), f"no HTTP answer: {_reason(exc)}") from exc
-                if response.status != 401 or attempt == 2 or not self._learn(peer, response, headers):
+                if response.status != 401 or attempt == 2:
+                    break
+                challenge = response.headers.get(wire.CHALLENGE_HEADER)
+                if not self.contacts.learn(peer, challenge, headers["Authorization"]):
                     break
             assert response is not None
             yield response
-
-    def _sign(self, peer: Peer, what: wire.Request) -> str:
-        contact = self._contacts.get(peer, _Contact(None, 0))
-        unix_s = int(self._unix_clock()) + contact.clock_offset_s
-        key = self._keys[0] if self._keys else None
-        return wire.sign(what, key, unix_s=unix_s, node=contact.node)
-
-    def _learn(self, peer: Peer, response: aiohttp.ClientResponse, headers: dict[str, str]) -> bool:
-        challenge = response.headers.get(wire.CHALLENGE_HEADER)
-        learned = wire.read_challenge(challenge, headers["Authorization"], self._keys)
-        if learned is None:
-            return False
-        offset_s = learned.unix_s - int(self._unix_clock())
-        # A second or two is the round trip, not a wrong clock.
-        self._contacts[peer] = _Contact(
-            learned.node, offset_s if abs(offset_s) > wire.FRESHNESS_S // 4 else 0
-        )
-        self._contacts.move_to_end(peer)
-        if len(self._contacts) > CONTACTS_MAX_COUNT:
-            self._contacts.popitem(last=False)
-        return True
 
     async def _error_text(self, response: aiohttp.ClientResponse) -> str:
         if response.status in (200, 206):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirror.errors import TransferError
+from mirror.errors import MirrorError, TransferError
 
 
 class PeerError(TransferError):
@@ -43,3 +43,7 @@ class PeerDisagrees(PeerError):
 
 class PeerNonsense(PeerError):
     """The answer contradicts itself or the protocol. Such a peer is banned for a while."""
+
+
+class ChannelFull(MirrorError):
+    """As many digests are told to one peer, or as many peers spoken to, as may be. Not the peer's failure."""

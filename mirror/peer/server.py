@@ -5,7 +5,7 @@ Never searches further: what is not here is a 404 (the hop guard by design).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
@@ -24,6 +24,7 @@ from mirror.tags.image_name import parse_tag_name
 from mirror.web.body import error_response, range_error, send_blob
 
 TellTag = Callable[[TagName], TagAnswer | None]
+AcceptChannel = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def tell_nothing(_: TagName) -> None:
@@ -32,7 +33,8 @@ def tell_nothing(_: TagName) -> None:
 
 class PeerServer:
     """`keys`: all that are accepted; empty where the cluster has no secret. `tell_tag`: what a peer may be told of a
-    tag; None: as if it were not here."""
+    tag; None: as if it were not here. `accept_channel` serves an upgrade request of a peer of our cluster; None: there
+    are no state channels here."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class PeerServer:
         count_bytes: Callable[[int], None],
         strangers: Strangers,
         tell_tag: TellTag = tell_nothing,
+        accept_channel: AcceptChannel | None = None,
     ) -> None:
         self._store = store
         self._keys = tuple(keys)
@@ -51,9 +54,12 @@ class PeerServer:
         self._count_bytes = count_bytes
         self._strangers = strangers
         self._tell_tag = tell_tag
+        self._accept_channel = accept_channel
         self._app = web.Application(client_max_size=0)
         self._app.router.add_get(wire.BLOB_PATH + "{digest}", self._blob, allow_head=True)
         self._app.router.add_get(wire.TAG_PATH, self._tag, allow_head=False)
+        if accept_channel is not None:
+            self._app.router.add_get(wire.CHANNEL_PATH, self._channel, allow_head=False)
         self._app.router.add_route("*", "/{rest:.*}", self._unknown)
 
     @property
@@ -95,6 +101,13 @@ class PeerServer:
         if answer is None:
             return error_response(ErrorCode.MANIFEST_UNKNOWN, f"{name} is not told here")
         return web.Response(body=encode(answer), content_type="application/json")
+
+    async def _channel(self, request: web.Request) -> web.StreamResponse:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        assert self._accept_channel is not None
+        return await self._accept_channel(request)
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         sender = request.remote or ""

@@ -34,6 +34,7 @@ SPOKEN_VERSIONS = (PEER_WIRE_VERSION,)
 
 BLOB_PATH = "/peer/v1/blobs/"
 TAG_PATH = "/peer/v1/tags"
+CHANNEL_PATH = "/peer/v1/channel"
 HOP_HEADER = "Peili-Hop"
 VERSIONS_HEADER = "Peili-Versions"
 CHALLENGE_HEADER = "Peili-Challenge"

@@ -80,6 +80,13 @@ def test_the_tag() -> None:
 
 
 def test_the_names_of_the_document_are_those_of_the_code() -> None:
-    for word in (wire.BLOB_PATH, wire.TAG_PATH, wire.HOP_HEADER, wire.VERSIONS_HEADER, wire.CHALLENGE_HEADER):
+    for word in (
+        wire.BLOB_PATH,
+        wire.TAG_PATH,
+        wire.CHANNEL_PATH,
+        wire.HOP_HEADER,
+        wire.VERSIONS_HEADER,
+        wire.CHALLENGE_HEADER,
+    ):
         assert word in TEXT
     assert f"{wire.FRESHNESS_S} s" in TEXT
