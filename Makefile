@@ -6,7 +6,7 @@ PY := .venv/bin/python
 # The caller's umask and locale must not change a test.
 export LC_ALL := C.UTF-8
 
-.PHONY: help demo test test-all unit check format protos locks docs bench-serve bench-dht fuzz tools clean
+.PHONY: help demo test test-all unit check format protos locks docs bench-serve bench-dht bench-herd fuzz tools clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench-serve: venv-dev tools ## idle memory, a manifest hit and a 1 GiB blob, nex
 
 bench-dht: venv-dev ## lookups, announces and rest of 50 to 5,000 nodes, beside a bare ping: JSON lines
 	@$(PY) -m tests.bench.dht $(ARGS)
+
+bench-herd: venv-dev tools ## hosts that pull one image at once, without and with daemons: one JSON line
+	@$(PY) -m tests.bench.herd $(ARGS)
 
 FUZZ_S ?= 600
 fuzz: venv-dev ## ten minutes of coverage-guided fuzzing of the datagram path (FUZZ_S=600)

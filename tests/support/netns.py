@@ -95,6 +95,11 @@ class Network:
         self._made.clear()
         self._open_link = ""
 
+    def limit(self, host: HostLink, rate_bits_per_s: int) -> None:
+        """From now on this host's link carries so much, each way on its own. Raises: NetworkError."""
+        for where, device in ((self._switch, f"v{self.hosts.index(host)}"), (host.netns, "eth0")):
+            _limit(where, device, rate_bits_per_s)
+
     async def __aenter__(self) -> Self:
         self.open()
         return self
@@ -173,7 +178,7 @@ def _free_subnet() -> ipaddress.IPv4Network:
 
 
 def _limit(netns: str, device: str, rate_bits_per_s: int) -> None:
-    words = f"qdisc add dev {device} root tbf rate {rate_bits_per_s}bit burst {_BURST_BYTES}"
+    words = f"qdisc replace dev {device} root tbf rate {rate_bits_per_s}bit burst {_BURST_BYTES}"
     _run("tc", "-n", netns, *words.split(), "latency", f"{_QUEUE_LATENCY_MS}ms")
 
 
