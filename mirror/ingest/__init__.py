@@ -1,0 +1,1 @@
+"""What this host's container runtime is downloading now."""
