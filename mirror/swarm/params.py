@@ -1,0 +1,78 @@
+"""Every number of a swarm, with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmParams:
+    # -- what is asked for ------------------------------------------------------------------------------------------
+    # Of the choices, the share that looks at the readers' windows first. The rest keeps the herd diverse.
+    window_ratio: float = 0.8
+    # How far ahead of a reader his window goes. A short one: a herd in which all want the same pieces is slow.
+    window_pieces_count: int = 8
+    # Readers who count. More (parallel ranges of one client) would make everything a window.
+    window_readers_count: int = 4
+    # A reader who has waited so long for his next byte gets that piece before anything else is asked for.
+    urgent_s: float = 0.5
+    # What may be held or under way ahead of the slowest reader and of the digest: bounds the spool. Small blobs that
+    # are verified before the first byte leaves are exempt.
+    ahead_max_bytes: int = 1024 * MIB
+    # The first stream of a source that is alone so far. By its end others may have been found.
+    run_first_bytes: int = 4 * MIB
+    # Where every source is complete a request takes about so long, so that slow and fast ones end together.
+    run_duration_s: float = 0.5
+    run_max_bytes: int = 32 * MIB
+    # Requests at one source. The first tells the rate; then as many as cover a round trip.
+    source_runs_max_count: int = 4
+    # Requests in all: each is a connection and a buffer.
+    runs_max_count: int = 64
+
+    # -- when a second request is made ------------------------------------------------------------------------------
+    # A source that sends no byte for so long is hedged (DESIGN: timers, one ladder) ...
+    hedge_s: float = 1.0
+    # ... and given up for a while after so long.
+    silent_max_s: float = 5.0
+    # A second request for a piece that is under way is made if it comes in less than this share of the first's time ...
+    double_gain_ratio: float = 0.5
+    # ... and the first would need longer than this: below, both end at about the same time.
+    double_min_s: float = 0.25
+
+    # -- sources ----------------------------------------------------------------------------------------------------
+    # About ten neighbours: with five the slowest host of 200 is a fifth later, more than ten gain nothing.
+    sources_wanted_count: int = 10
+    # A stranger can name any number of sources.
+    sources_max_count: int = 64
+    find_interval_s: float = 5.0
+    # While nothing is under way.
+    find_hungry_s: float = 1.0
+    # Doubled by each failure in a row.
+    failure_rest_s: float = 0.5
+    failure_rest_max_s: float = 30.0
+    # A source without a free upload slot: by lot between half of it and all of it, doubled in a row.
+    busy_rest_s: float = 0.4
+    busy_rest_max_s: float = 3.2
+    # A lie is rare and costs a pull. Doubled by each one that is not yet forgotten.
+    ban_s: float = 120.0
+    ban_max_s: float = 3600.0
+    # One ban is forgotten after so long.
+    ban_forget_s: float = 1800.0
+    # Smoothing of a source's rate: about the last so many seconds count.
+    rate_memory_s: float = 2.0
+
+    # -- wrong bytes ------------------------------------------------------------------------------------------------
+    # Sources asked for their piece digests: two that agree against one are a majority, two more may stay silent.
+    blame_ask_count: int = 4
+    # A source has to hash all of its pieces: 0.7 s for a GiB.
+    blame_answer_s: float = 5.0
+    # Then the reader is better off at the origin.
+    mismatches_max_count: int = 3
+
+    # -- ends -------------------------------------------------------------------------------------------------------
+    # No byte from anybody for so long while a reader waits (DESIGN: a body paused for 20 s is ended).
+    give_up_s: float = 20.0
+    # While anything is under way the clock is looked at so often: how late a hedge can be.
+    tick_s: float = 0.1

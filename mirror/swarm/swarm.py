@@ -1,0 +1,410 @@
+"""Our side of the download of one blob: events in, commands out. Pure; moves no byte, reads no clock.
+
+Rules
+1. `handle` is called with each event in turn, and all of its commands are executed. `next_timer` says when `Timer` is
+   due; whoever is late is only slow. What a remote host says never raises; AssertionError is a bug of ours.
+2. Nothing is released of the last piece (with `is_whole_first`: of anything) before the digest of the whole matched.
+   While it is known not to match nothing is released and nothing is to be offered (`offered`).
+3. On a mismatch: a single sender of all pieces is banned and all is asked for again. Else sources say what their pieces
+   are (`mirror.swarm.blame`), and what differs is dropped and asked of others. Who was handed a dropped byte is ended;
+   everybody else goes on.
+4. A byte that a living reader was handed belongs to a piece that is held.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from enum import Enum, auto
+from typing import assert_never
+
+from mirror.swarm.bitfield import Bitfield, lowest, mask_of, pieces_of
+from mirror.swarm.blame import Inquiry
+from mirror.swarm.events import (
+    AskPieceDigests,
+    Ban,
+    Command,
+    DigestMatched,
+    DigestMismatched,
+    DropPieces,
+    EndReader,
+    Event,
+    FindSources,
+    Finish,
+    GiveUp,
+    GiveUpReason,
+    GoneReason,
+    Have,
+    PieceArrived,
+    PieceDigests,
+    PrefixHashed,
+    ReaderClosed,
+    ReaderMoved,
+    ReaderOpened,
+    Release,
+    RunFailed,
+    RunProgress,
+    SearchEnded,
+    SourceFound,
+    SourceGone,
+    SourceId,
+    SourceKind,
+    SourceState,
+    Timer,
+)
+from mirror.swarm.params import SwarmParams
+from mirror.swarm.pieces import PieceLayout
+from mirror.swarm.requests import Requests
+from mirror.swarm.runs import Run, Runs
+from mirror.swarm.sources import Source, Sources
+from mirror.swarm.window import Window
+
+
+class Phase(Enum):
+    FETCHING = auto()
+    # All pieces are here, and together they are wrong.
+    BLAMING = auto()
+    DONE = auto()
+    GIVEN_UP = auto()
+
+
+class Swarm:
+    """Of one blob whose size is known. `is_whole_first`: manifests and configs."""
+
+    def __init__(
+        self,
+        layout: PieceLayout,
+        params: SwarmParams,
+        rng: random.Random,
+        now: float,
+        *,
+        is_whole_first: bool = False,
+    ) -> None:
+        self.layout = layout
+        self.phase = Phase.FETCHING
+        self._params = params
+        self._rng = rng
+        self._runs = Runs(layout)
+        self._sources = Sources(layout.count, params, rng)
+        self._window = Window(layout, params, is_whole_first)
+        self._requests = Requests(
+            layout, params, rng, self._sources, self._runs, self._window, is_whole_first=is_whole_first
+        )
+        self._inquiry: Inquiry | None = None
+        # Who sent a piece that was dropped, and what it was: proof when the right one is here.
+        self._accused: list[tuple[SourceId, int, bytes]] = []
+        self._mismatch_count = 0
+        self._heard_at = now
+        self._ticked_at = now
+        self._is_searching = False
+        self._searched_at = -math.inf
+
+    # -- what can be asked -----------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> Bitfield:
+        return Bitfield(self.layout.count, self._runs.held)
+
+    @property
+    def offered(self) -> Bitfield:
+        """What peers may be told that we hold (rule 2)."""
+        is_served = self.phase in (Phase.FETCHING, Phase.DONE)
+        return self.held if is_served else Bitfield(self.layout.count)
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase in (Phase.DONE, Phase.GIVEN_UP)
+
+    def next_timer(self) -> float | None:
+        """None: nothing happens by time alone."""
+        if self.is_over or (self.phase is Phase.FETCHING and self._runs.is_whole):
+            return None
+        return self._ticked_at + self._params.tick_s
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        if self.phase is Phase.GIVEN_UP:
+            return []
+        match event:
+            case PieceArrived():
+                return self._arrived(event, now)
+            case RunProgress():
+                run = self._runs.get(event.run_id)
+                if run is not None:
+                    self._progress(run, event.offset, now)
+                return []
+            case Have():
+                return self._have(event, now)
+            case ReaderMoved():
+                self._window.move(event.reader_id, event.offset, now)
+                return []
+            case Timer():
+                return self._tick(now)
+            case SourceState():
+                return self._described(event, now)
+            case SourceFound():
+                source = self._sources.found(event)
+                return self._filled(source, now) if source is not None else []
+            case SourceGone():
+                return self._gone(event, now)
+            case SearchEnded():
+                self._is_searching = False
+                return []
+            case ReaderOpened():
+                self._window.open(event.reader_id, event.span, now)
+                return self._releases() + self._filled(None, now)
+            case ReaderClosed():
+                self._window.close(event.reader_id)
+                return []
+            case RunFailed():
+                return self._failed(event, now)
+            case PrefixHashed():
+                self._requests.hashed_count = event.piece_count
+                return []
+            case DigestMatched():
+                return self._matched(event, now)
+            case DigestMismatched():
+                return self._mismatched(event, now)
+            case PieceDigests():
+                return self._told(event, now)
+            case _:
+                assert_never(event)
+
+    def _filled(self, source: Source | None, now: float) -> list[Command]:
+        """`source` may be asked for more; None: any of them."""
+        if self.phase is not Phase.FETCHING or self._runs.is_whole:
+            return []
+        if source is not None:
+            return self._requests.fill(source, now, is_taking_over=True)
+        return self._requests.fill_all(now) + self._search(now)
+
+    # -- runs ------------------------------------------------------------------------------------------------------
+
+    def _progress(self, run: Run, offset: int, now: float) -> None:
+        count_bytes = self._runs.progress(run, offset, now)
+        if count_bytes:
+            self._heard_at = now
+            run.source.brought(count_bytes, now, self._params.rate_memory_s)
+
+    def _arrived(self, event: PieceArrived, now: float) -> list[Command]:
+        run = self._runs.get(event.run_id)
+        if run is None:
+            return []
+        assert event.piece == run.next, f"piece {event.piece} of run {event.run_id} came out of order"
+        self._progress(run, self.layout.start(event.piece + 1), now)
+        is_first = self._runs.arrived(run)
+        run.source.forgiven()
+        out: list[Command] = []
+        if is_first:
+            losers = self._requests.cancel_losers(event.piece)
+            out += losers
+            out += self._releases(event.piece)
+            if self._runs.is_whole:
+                return out + self._requests.cancel_all()
+            if losers:
+                return out + self._filled(None, now)
+        if run.next == run.stop:
+            out += self._filled(run.source, now)
+        return out
+
+    def _failed(self, event: RunFailed, now: float) -> list[Command]:
+        run = self._runs.get(event.run_id)
+        if run is None:
+            return []
+        self._runs.end(run)
+        self._sources.failed(run.source, event.failure, run.next, now)
+        return self._filled(None, now)
+
+    # -- sources ---------------------------------------------------------------------------------------------------
+
+    def _described(self, event: SourceState, now: float) -> list[Command]:
+        source = self._sources.present(event.source_id)
+        if source is None or event.bitfield.piece_count != self.layout.count:
+            return []
+        self._sources.described(source, event.load_ratio, event.is_fed_from_origin)
+        self._sources.holds(source, event.bitfield.mask)
+        return self._filled(source, now)
+
+    def _have(self, event: Have, now: float) -> list[Command]:
+        source = self._sources.present(event.source_id)
+        if source is None:
+            return []
+        mask = Bitfield.holding(
+            self.layout.count, (piece for piece in event.pieces if 0 <= piece < self.layout.count)
+        ).mask
+        self._sources.holds(source, source.mask | mask)
+        if self.phase is not Phase.FETCHING:
+            return []
+        return self._requests.fill(source, now, is_taking_over=False)
+
+    def _gone(self, event: SourceGone, now: float) -> list[Command]:
+        source = self._sources.present(event.source_id)
+        if source is None:
+            return []
+        self._runs.end_of(source)
+        self._sources.gone(source)
+        if self._inquiry is not None:
+            self._inquiry.is_silent(source.source_id)
+        out: list[Command] = []
+        if event.reason is GoneReason.REPLACED and self.phase is not Phase.DONE:
+            mask = 0
+            for piece in pieces_of(self._runs.held):
+                if self._runs.held_from[piece] == source.source_id:
+                    mask |= 1 << piece
+            out += self._drop(mask)
+            if mask and self._inquiry is not None:
+                # What the inquiry is about is gone: the whole is judged anew when it is whole again.
+                self._inquiry = None
+                self.phase = Phase.FETCHING
+        return out + self._judge(now) + self._filled(None, now)
+
+    def _search(self, now: float) -> list[Command]:
+        params = self._params
+        if self._is_searching or self._requests.is_idle:
+            return []
+        is_hungry = not len(self._runs)
+        has_enough = len(self._sources) >= params.sources_wanted_count
+        if has_enough and not is_hungry:
+            return []
+        interval_s = params.find_hungry_s if is_hungry and not has_enough else params.find_interval_s
+        if now - self._searched_at < interval_s:
+            return []
+        self._is_searching = True
+        self._searched_at = now
+        return [FindSources()]
+
+    # -- readers ---------------------------------------------------------------------------------------------------
+
+    def _releases(self, piece: int | None = None) -> list[Command]:
+        if self.phase is Phase.BLAMING:
+            return []
+        return [
+            Release(reader_id, offset) for reader_id, offset in self._window.releases(self._runs.held, piece)
+        ]
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def _tick(self, now: float) -> list[Command]:
+        self._ticked_at = now
+        if self.phase is Phase.BLAMING:
+            return self._judge(now)
+        if self.phase is Phase.DONE or self._runs.is_whole:
+            return []
+        starved_since = max(self._heard_at, self._window.waits_since())
+        if now - starved_since >= self._params.give_up_s:
+            return self._give_up(GiveUpReason.STARVED)
+        out = self._requests.hedge(now) + self._filled(None, now)
+        is_stuck = not len(self._runs) and now - self._heard_at >= self._params.silent_max_s
+        if is_stuck and self._sources.trust_again(self._runs.free, now):
+            out += self._filled(None, now)
+        return out
+
+    def _give_up(self, reason: GiveUpReason) -> list[Command]:
+        out = self._requests.cancel_all()
+        self.phase = Phase.GIVEN_UP
+        return [*out, GiveUp(reason)]
+
+    # -- the digest ------------------------------------------------------------------------------------------------
+
+    def _matched(self, event: DigestMatched, now: float) -> list[Command]:
+        assert self._runs.is_whole and self.phase is Phase.FETCHING, "matched, but not whole"
+        self.phase = Phase.DONE
+        self._window.verified()
+        out: list[Command] = []
+        proven: dict[SourceId, None] = {}
+        for source_id, piece, digest in self._accused:
+            if event.piece_digests.get(piece, digest) != digest:
+                proven[source_id] = None
+        for source_id in proven:
+            out += self._ban(source_id, now)
+        return [*out, *self._releases(), Finish()]
+
+    def _mismatched(self, event: DigestMismatched, now: float) -> list[Command]:
+        assert self._runs.is_whole and self.phase is Phase.FETCHING, "mismatched, but not whole"
+        assert len(event.piece_digests) == self.layout.count
+        self._mismatch_count += 1
+        is_hopeless = self._mismatch_count >= self._params.mismatches_max_count or not self.layout.count
+        senders = set(self._runs.held_from.values())
+        if len(senders) == 1:
+            banned = self._ban(senders.pop(), now)
+            if is_hopeless:
+                return banned + self._give_up(GiveUpReason.WRONG_BYTES)
+            return [*banned, *self._drop(self._runs.held), *self._filled(None, now)]
+        if is_hopeless:
+            return self._give_up(GiveUpReason.WRONG_BYTES)
+        asked = self._witnesses(now)
+        self._inquiry = Inquiry(
+            event.piece_digests, self._runs.held_from, asked, now + self._params.blame_answer_s
+        )
+        self.phase = Phase.BLAMING
+        ask: list[Command] = [AskPieceDigests(asked)] if asked else []
+        return ask + self._judge(now)
+
+    def _witnesses(self, now: float) -> tuple[SourceId, ...]:
+        """Who holds the most knows the most; among equals by lot."""
+        peers = [
+            source
+            for source in self._sources
+            if source.kind is SourceKind.PEER and source.banned_until <= now and source.mask
+        ]
+        self._rng.shuffle(peers)
+        peers.sort(key=lambda source: -source.mask.bit_count())
+        return tuple(source.source_id for source in peers[: self._params.blame_ask_count])
+
+    def _told(self, event: PieceDigests, now: float) -> list[Command]:
+        if self._inquiry is None:
+            return []
+        self._inquiry.said(event.source_id, event.piece_digests)
+        return self._judge(now)
+
+    def _judge(self, now: float) -> list[Command]:
+        inquiry = self._inquiry
+        if inquiry is None or not (inquiry.is_over or now >= inquiry.ends_at):
+            return []
+        self._inquiry = None
+        self.phase = Phase.FETCHING
+        self._heard_at = now
+        verdict = inquiry.verdict()
+        out: list[Command] = []
+        for source_id in verdict.odd:
+            out += self._ban(source_id, now)
+        mask = 0
+        for piece in verdict.pieces:
+            mask |= 1 << piece
+            sender = self._sources.get(inquiry.senders[piece])
+            if sender is not None:
+                sender.distrusted |= 1 << piece
+                if piece in verdict.doubtful:
+                    self._accused.append((sender.source_id, piece, inquiry.own[piece]))
+        return out + self._drop(mask) + self._filled(None, now)
+
+    def _ban(self, source_id: SourceId, now: float) -> list[Command]:
+        source = self._sources.get(source_id)
+        if source is None or source.banned_until > now:
+            return []
+        until = self._sources.ban(source, now)
+        cancelled = [self._requests.cancel(run) for run in list(self._runs) if run.source is source]
+        return [Ban(source_id, until), *cancelled]
+
+    def _drop(self, mask: int) -> list[Command]:
+        """Held pieces that are not to be used; who was handed any of it is ended (rule 4)."""
+        if not mask:
+            return []
+        self._runs.drop(mask)
+        first = lowest(mask)
+        self._requests.hashed_count = min(self._requests.hashed_count, first)
+        spoiled = self._window.spoiled_by(first, mask)
+        return [*(EndReader(reader_id) for reader_id in spoiled), DropPieces(tuple(pieces_of(mask)))]
+
+    def check(self) -> None:
+        """Raises: AssertionError where an invariant does not hold. Costs as much as thousands of events."""
+        self._runs.check()
+        self._sources.check()
+        self._window.check(self._runs.held)
+        assert (self._inquiry is not None) == (self.phase is Phase.BLAMING)
+        assert self.phase is not Phase.DONE or self._runs.is_whole
+        assert not (self._runs.is_whole and len(self._runs)), "runs go on, but all is here"
+        assert not (self.is_over and len(self._runs)), "runs go on, but the swarm is over"
+        assert len(self._runs) <= self._params.runs_max_count
+        assert mask_of(0, self._requests.hashed_count) & ~self._runs.held == 0, "hashed, but not held"
