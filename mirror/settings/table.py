@@ -333,8 +333,8 @@ HOSTS_DIR = Setting(
     name="hosts-dir",
     shape="PATH",
     parse=values.path,
-    help="containerd's hosts directory: where its config_path points. serve reads there which mirrors, certificates and "
-    "plain-http registries you named.",
+    help="containerd's hosts directory: where its config_path points. serve reads there which mirrors, certificates "
+    "and plain-http registries you named.",
     default="/etc/containerd/certs.d",
     example="/etc/cri/conf.d/hosts",
     commands=_HOSTS | _SERVE,

@@ -117,4 +117,3 @@ def attestations(image: Image | Index, count: int, *, is_public: bool = True) ->
         Attestation(f"10.0.0.{number}", digest, now_s - 60.0, now_s - 60.0 if is_public else None)
         for number in range(count)
     ]
-

@@ -16,7 +16,11 @@ ROOT = Path(__file__).resolve().parents[3]
 
 # Modules that decide: no clock, no sockets, no files, no randomness of their own.
 PURE = [
-    *sorted((ROOT / "mirror/oci").glob("*.py")),
+    *(
+        path
+        for folder in ("oci", "steer", "swarm")
+        for path in sorted((ROOT / "mirror" / folder).glob("*.py"))
+    ),
     *(
         path
         for folder in ("wire", "members", "records", "announce", "claims", "lookup")
@@ -35,6 +39,13 @@ PURE = [
             "mirror/origin/memory.py",
             "mirror/origin/proxies.py",
             "mirror/origin/redirects.py",
+            "mirror/peer/allowance.py",
+            "mirror/peer/channel_params.py",
+            "mirror/peer/errors.py",
+            "mirror/peer/frames.py",
+            "mirror/peer/inbox.py",
+            "mirror/peer/news.py",
+            "mirror/peer/outbox.py",
             "mirror/peer/tag_answer.py",
             "mirror/peer/wire.py",
             "mirror/relay/ranges.py",
