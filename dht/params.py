@@ -44,6 +44,9 @@ class Params:
     lost_forget_s: float = 24 * 3600.0
     # Hearsay about a node that we found dead is not believed for so long, unless it was started anew.
     dead_memory_s: float = 600.0
+    # A node that fell silent so long ago, and was not heard of since, is no provider to us, whoever names it. Sooner it
+    # may have been restarted, and the news of that is on its way.
+    silent_sure_s: float = 15.0
     # The same id at two addresses in turns, within this time: two live nodes share it.
     conflict_window_s: float = 60.0
 

@@ -43,17 +43,19 @@ class Providers:
         return found
 
     def read(self, told: Iterable[WireProvider], reply: Reply, now: float) -> list[FoundProvider]:
-        """Without those that cannot be reached from here, that the teller may not name, or that we found dead: these
-        are asked whether they are back."""
-        found = [one for one in (self._provider(one, reply) for one in told) if one is not None]
-        gone = [
-            one for one in found if one.node != reply.sender and self._node.members.is_gone(one.node, now)
-        ]
-        if not gone:
-            return found
-        for one in gone:
-            self._node.suspect(Contact(one.node, 0, (one.endpoint,), b""))
-        return [one for one in found if one not in gone]
+        """Without those that cannot be reached from here, that the teller may not name, or that fell silent too long
+        ago to be on their way back. Who fell silent is asked whether it is back."""
+        found = []
+        for one in (self._provider(one, reply) for one in told):
+            if one is None:
+                continue
+            silent_s = None if one.node == reply.sender else self._node.members.silent_s(one.node, now)
+            if silent_s is not None:
+                self._node.suspect(Contact(one.node, 0, (one.endpoint,), b""))
+                if silent_s >= self._node.params.silent_sure_s:
+                    continue
+            found.append(one)
+        return found
 
     def read_closer(self, told: Iterable[WireContact], reply: Reply) -> list[Contact]:
         return [found for found in (self._contact(one, reply) for one in told) if found is not None]

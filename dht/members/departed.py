@@ -38,10 +38,12 @@ class Departed:
         known = self._dead.get(node)
         return known is not None and epoch <= known[0] and now - known[1] < self._params.dead_memory_s
 
-    def is_gone(self, node: bytes, now: float) -> bool:
-        """Whether a life of the node ended lately, whichever."""
-        known = self._dead.get(node)
-        return known is not None and now - known[1] < self._params.dead_memory_s
+    def silent_s(self, node: bytes, now: float) -> float | None:
+        """How long ago it fell silent, where that was lately."""
+        lost = self._lost.get(node)
+        if lost is None or now - lost[1] >= self._params.dead_memory_s:
+            return None
+        return now - lost[1]
 
     def came_back(self, node: bytes, now: float) -> bool:
         """Forget that it was gone. Whether it was, lately enough."""

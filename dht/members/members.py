@@ -222,9 +222,10 @@ class Members(MemberTable):
         """A member that fell silent, not one that left."""
         return self._departed.sample(rng, now)
 
-    def is_gone(self, node: bytes, now: float) -> bool:
-        """It was a member lately, fell silent or left, and was not heard of since."""
-        return self._find(node) < 0 and self._departed.is_gone(node, now)
+    def silent_s(self, node: bytes, now: float) -> float | None:
+        """How long ago a member fell silent that was not heard of since; None: none such. Who left said so to
+        everybody: whoever names it again knows that it is back."""
+        return self._departed.silent_s(node, now) if self._find(node) < 0 else None
 
     def best(self, count: int) -> list[Contact]:
         """Those heard last, latest first; where they are too few, others."""

@@ -113,7 +113,8 @@ async def test_pages_without_an_end(name: str, caplog: pytest.LogCaptureFixture)
             started = time.perf_counter()
             async with asyncio.timeout(10):
                 assert await node.dht._membership.meet(liar.endpoint)
-            asked_count = sum(isinstance(one, GetMembers) for one in liar.asked)
+            # A page that a busy machine was late with is asked for twice.
+            asked_count = len({(one.first, one.last) for one in liar.asked if isinstance(one, GetMembers)})
             print(f"\n{name}: {asked_count} pages, {time.perf_counter() - started:.2f} s")
             assert asked_count <= params.members_max_count / PAGE_LEAST_COUNT
             assert len(node.members) <= params.members_max_count

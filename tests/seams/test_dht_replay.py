@@ -333,7 +333,7 @@ def test_addresses_that_mean_something_else_here_are_never_learned_from_others(i
 
 @pytest.mark.parametrize("how", ["silent", "left"])
 async def test_a_provider_that_is_gone_is_not_found_but_asked_whether_it_is_back(how: str) -> None:
-    """Its holders may not have noticed yet."""
+    """Its holders may not have noticed yet. Who left told them all: who is named after that is back."""
     async with live(keys=()) as node:
         dht, now = node.dht.node, 100.0
         providers = Providers(dht, node.protocol, node.dht.stats)
@@ -346,16 +346,22 @@ async def test_a_provider_that_is_gone_is_not_found_but_asked_whether_it_is_back
 
         dht.members.heard(gone, 1, Endpoint("10.0.0.8", 29021), b"", now)
         assert found(now) == {gone, unknown}
+        assert not dht.suspects
         if how == "left":
             dht.members.left(gone, 1, now)
         else:
-            for strike in range(2):
-                dht.members.struck(gone, now + strike)
-        assert found(now + 2) == {unknown}
-        assert set(dht.suspects) == {gone}
-        assert found(now + 2 + dht.params.dead_memory_s) == {gone, unknown}
-        dht.members.heard(gone, 2, Endpoint("10.0.0.8", 29021), b"", now + 3)
-        assert found(now + 3) == {gone, unknown}
+            for _ in range(2):
+                now += 1.0
+                dht.members.struck(gone, now)
+        sure_at, forgotten_at = now + dht.params.silent_sure_s, now + dht.params.dead_memory_s
+        assert found(sure_at - 0.1) == {gone, unknown}, "it may be starting again"
+        assert set(dht.suspects) == ({gone} if how == "silent" else set())
+        assert (
+            found(sure_at) == found(forgotten_at - 0.1) == ({unknown} if how == "silent" else {gone, unknown})
+        )
+        assert found(forgotten_at) == {gone, unknown}
+        dht.members.heard(gone, 2, Endpoint("10.0.0.8", 29021), b"", now)
+        assert found(sure_at) == {gone, unknown}
 
 
 @pytest.mark.parametrize("keys", [(KEY,), ()], ids=["secret", "no secret"])

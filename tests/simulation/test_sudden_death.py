@@ -22,8 +22,8 @@ LOOKUP_EVERY_S: Final = 0.005
 NAMED_HOSTS_COUNT: Final = 7
 NAMED_KEYS_COUNT: Final = 200
 NAMED_EVERY_S: Final = 0.3
-# Until the reader itself, which asks the dead one too, has two strikes.
-NAMED_MAX_S: Final = 10.0
+# Until the reader itself, which asks the dead one too, has two strikes, and is sure of it (silent_sure_s).
+NAMED_MAX_S: Final = 25.0
 # Rounding of virtual times.
 EPSILON_S: Final = 1e-6
 
