@@ -127,10 +127,11 @@ class IngestFolder:
             for digest in asked
             if os.path.lexists(f"{self._blobs}/{digest.algorithm}/{digest.encoded}")
         )
-        self._blob_names |= {digest.encoded for digest in complete if digest.algorithm == "sha256"}
-        return Sighting(
-            seen, frozenset(nascent), frozenset(Digest("sha256", name) for name in arrived), complete
-        )
+        # One that was first seen in the look in which it was committed: nobody else will tell.
+        came = {digest for digest in complete if digest.encoded not in self._blob_names}
+        self._blob_names.update(digest.encoded for digest in came)
+        came.update(Digest("sha256", name) for name in arrived)
+        return Sighting(seen, frozenset(nascent), frozenset(came), complete)
 
     def file_of(self, key: IngestKey) -> FileBlob | None:
         return self._files.get(key)

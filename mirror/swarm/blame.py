@@ -2,8 +2,8 @@
 
 Rules
 1. What a source sent is its word on that piece, whatever it says now. Each other source that was asked has one word.
-2. Where the words differ and one has two or more voices and the most of all, it is right: a piece that differs from it
-   is wrong, and who sent or said anything else is odd.
+2. Where the words differ and one has more voices than each other, so at least two, it is right: a piece that differs
+   from it is wrong, and who sent or said anything else is odd.
 3. Where no word has a majority the piece is doubtful: it is to come from another source, and nobody is odd. When the
    whole matches later, what was sent first is compared with what is right then: that is proof, and only then is the
    sender odd.
@@ -18,9 +18,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mirror.swarm.events import SourceId
-
-# Voices that make a majority.
-MAJORITY_MIN_COUNT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +85,6 @@ class Inquiry:
 
 def _majority(words: Iterable[bytes]) -> bytes | None:
     ranked = Counter(words).most_common(2)
-    if ranked[0][1] < MAJORITY_MIN_COUNT or (len(ranked) > 1 and ranked[1][1] == ranked[0][1]):
+    if len(ranked) > 1 and ranked[1][1] == ranked[0][1]:
         return None
     return ranked[0][0]

@@ -2,8 +2,9 @@
 
 Rules
 1. A source with a free place is asked for what the picker chooses.
-2. Where nothing is free to be asked for, it takes over the end of the longest run of another source, in proportion to
-   their rates: so a source that comes late, or is fast, does its share of a stream that somebody else began.
+2. Where nothing is free to be asked for, it takes over the end of the longest run of another source that is no better,
+   in proportion to their rates: so a source that comes late, or is fast, does its share of a stream that somebody else
+   began.
 3. Where no run has an end to give, the piece under way at a slow source is asked for a second time, if that brings it
    in half the time. The first to come wins, the other is cancelled. A piece is asked for at
    most twice, silent runs aside. For a piece that a
@@ -66,14 +67,14 @@ class Requests:
             self._fill(source, wanted, out, now, is_taking_over=True)
         return out
 
-    def fill(self, source: Source, now: float, *, is_taking_over: bool) -> list[Command]:
-        """One source has a free place, or new pieces. `is_taking_over`: rules 2 and 3, too."""
+    def fill(self, source: Source, now: float, news: int | None = None) -> list[Command]:
+        """One source may have a free place. `news`: it only holds these pieces, too (rule 1 alone)."""
         if not source.is_usable(now) or not self._has_place(source) or self._runs.is_whole:
             return []
-        if not is_taking_over and not source.mask & self._runs.free:
+        if news is not None and not news & self._runs.free:
             return []
         out: list[Command] = []
-        self._fill(source, self._wanted(now), out, now, is_taking_over=is_taking_over)
+        self._fill(source, self._wanted(now), out, now, is_taking_over=news is None)
         return out
 
     def _fill(
@@ -97,7 +98,9 @@ class Requests:
                 continue
             if not is_taking_over or wanted.free & source.mask & ~source.distrusted:
                 return
-            if not self._take_over(source, out, now) and not self._double(source, -1, spared, out, now):
+            if not self._take_over(source, spared, out, now) and not self._double(
+                source, -1, spared, out, now
+            ):
                 return
 
     @property
@@ -135,14 +138,14 @@ class Requests:
         run = self._runs.start(source, first, stop, now)
         out.append(RequestRun(run.run_id, source.source_id, first, stop - first))
 
-    def _take_over(self, source: Source, out: list[Command], now: float) -> bool:
+    def _take_over(self, source: Source, spared: int, out: list[Command], now: float) -> bool:
         if source.kind is not SourceKind.PEER:
             return False
-        usable = source.mask & ~source.distrusted
+        usable = source.mask & ~source.distrusted & ~spared
         best: Run | None = None
         longest_s = self._params.double_min_s
         for run in self._runs:
-            if run.stop - run.next < 2 or run.source is source or run.source.distance < source.distance:
+            if run.stop - run.next < 2 or run.source is source:
                 continue
             if run.is_silent or run.source.kind is SourceKind.OWN_INGEST or not usable >> (run.stop - 1) & 1:
                 continue

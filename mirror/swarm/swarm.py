@@ -176,7 +176,7 @@ class Swarm:
         if self.phase is not Phase.FETCHING or self._runs.is_whole:
             return []
         if source is not None:
-            return self._requests.fill(source, now, is_taking_over=True)
+            return self._requests.fill(source, now)
         return self._requests.fill_all(now) + self._search(now)
 
     # -- runs ------------------------------------------------------------------------------------------------------
@@ -201,6 +201,7 @@ class Swarm:
             out += losers
             out += self._releases(event.piece)
             if self._runs.is_whole:
+                # A run that lost its end to another source may have nothing to bring.
                 return out + self._requests.cancel_all()
             if losers:
                 return out + self._filled(None, now)
@@ -236,7 +237,7 @@ class Swarm:
         self._sources.holds(source, source.mask | mask)
         if self.phase is not Phase.FETCHING:
             return []
-        return self._requests.fill(source, now, is_taking_over=False)
+        return self._requests.fill(source, now, news=mask)
 
     def _gone(self, event: SourceGone, now: float) -> list[Command]:
         source = self._sources.present(event.source_id)
@@ -392,9 +393,8 @@ class Swarm:
         if not mask:
             return []
         self._runs.drop(mask)
-        first = lowest(mask)
-        self._requests.hashed_count = min(self._requests.hashed_count, first)
-        spoiled = self._window.spoiled_by(first, mask)
+        self._requests.hashed_count = min(self._requests.hashed_count, lowest(mask))
+        spoiled = self._window.spoiled_by(mask)
         return [*(EndReader(reader_id) for reader_id in spoiled), DropPieces(tuple(pieces_of(mask)))]
 
     def check(self) -> None:

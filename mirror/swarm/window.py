@@ -89,12 +89,12 @@ class Window:
                 found.append((reader.reader_id, upto))
         return found
 
-    def spoiled_by(self, first: int, mask: int) -> list[ReaderId]:
-        """Who may have been handed a byte of `mask`, whose first piece is `first`. They are forgotten."""
+    def spoiled_by(self, mask: int) -> list[ReaderId]:
+        """Who may have been handed a byte of these pieces. They are forgotten."""
         found = []
         for reader in self._readers.values():
             handed = self._layout.touched(ByteSpan(reader.span.start, reader.released))
-            if reader.released > self._layout.start(first) and mask & mask_of(handed.start, handed.stop):
+            if mask & mask_of(handed.start, handed.stop):
                 found.append(reader.reader_id)
         for reader_id in found:
             del self._readers[reader_id]

@@ -322,6 +322,33 @@ async def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
     assert open_count() == before
 
 
+@pytest.mark.slow
+async def test_commits_at_full_speed_are_all_told(
+    tmp_path: Path, make_watch: Callable[[Path], ContainerdIngests]
+) -> None:
+    """Looks meet commits at every step."""
+    contents = [b"%d" % number for number in range(600)]
+
+    def commit_all(root: Path) -> None:
+        for content in contents:
+            one = draft(root, content, len(content))
+            one.data.write_bytes(content)
+            one.data.rename(root / "blobs" / "sha256" / one.digest.encoded)
+            shutil.rmtree(one.folder)
+
+    async with folder_bed(tmp_path, make_watch(tmp_path)) as bed:
+        listener = Listener(bed.watch)
+        marker = draft(bed.root, b"marker")
+        await until_born(listener, marker.digest)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(commit_all, bed.root))
+            await listener.until(lambda: len(listener.committed) == len(contents))
+        assert set(listener.known) == {marker.digest}
+        committed = [event for event in listener.heard if isinstance(event, Committed)]
+        assert len(committed) == len(contents), "none is told twice"
+        assert not any(isinstance(event, Vanished) for event in listener.heard)
+
+
 async def test_the_file_of_an_ended_download_is_let_go_after_a_while(
     bed: FolderBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,19 @@ async def test_a_commit_seen_by_a_look_is_not_told_again_by_its_name(
     assert folder.look(BlobNames([A.encoded], [])).arrived == frozenset()
 
 
+@pytest.mark.parametrize("digest", [A, Digest.of(b"a", "sha512")], ids=["sha256", "sha512"])
+def test_a_commit_in_the_look_that_first_sees_the_ingest_is_told(
+    root: Path, folder: IngestFolder, digest: Digest
+) -> None:
+    folder.look(BlobsUnknown())
+    FolderDraft(root, digest, f"one/1/layer-{digest}", 1)
+    blob = root / "blobs" / digest.algorithm / digest.encoded
+    blob.parent.mkdir(exist_ok=True)
+    blob.touch()
+    assert folder.look(BlobNames([], [])).arrived == {digest}
+    assert folder.look(BlobNames([digest.encoded], [])).arrived == frozenset()
+
+
 # --- ingests
 
 

@@ -67,6 +67,13 @@ def asked(own: list[bytes], senders: str, words: dict[str, list[bytes | None]]) 
             {1},
             (),
         ),
+        (
+            "two against two",
+            asked([GOOD, BAD], "ab", {"c": [GOOD, GOOD], "d": [GOOD, BAD], "e": [GOOD, GOOD]}),
+            (1,),
+            {1},
+            (),
+        ),
         ("nobody says anything", asked([GOOD, BAD], "ab", {}), (0, 1), {0, 1}, ()),
         (
             "all agree, so all may be wrong",

@@ -66,7 +66,7 @@ def picks(
     [
         ("it holds nothing", picks(source(), wanted()), {None}),
         ("nothing of it is free", picks(source(1, 2), wanted(free=mask(3))), {None}),
-        ("it is distrusted with it", picks(source(1, 2), wanted(free=mask(1, 5))), {(1, 2)}),
+        ("only what is free", picks(source(1, 2), wanted(free=mask(1, 5))), {(1, 2)}),
         ("only what it is trusted with", picks(source(1, 2, distrusted=mask(1)), wanted()), {(2, 3)}),
         ("by lot among equals", picks(source(1, 4, 9), wanted()), {(1, 2), (4, 5), (9, 10)}),
         (
