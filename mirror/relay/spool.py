@@ -23,12 +23,11 @@ from pathlib import Path
 from mirror.oci.digest import Digest
 from mirror.relay.errors import SpoolFull, SpoolUnusable
 from mirror.relay.spool_file import SpoolFile
+from mirror.store.disk_room import DISK_FULL_RATIO, DiskRoom
 from mirror.store.disk_work import run_to_the_end
 
 log = logging.getLogger(__name__)
 
-# Kubelet begins to throw images away at 85 % (imageGCHighThresholdPercent): never be what takes a disk there.
-DISK_FULL_RATIO = 0.85
 # The same image is pulled by further clients of this host within minutes, or not at all.
 KEEP_S = 600.0
 # Each file holds a descriptor; the usual limit of a process is 1,024.
@@ -168,12 +167,10 @@ class Spool:
         if len(self._entries) + len(self._dropped) >= FILES_MAX_COUNT:
             return f"the spool has {FILES_MAX_COUNT} files"
         try:
-            disk = await run_to_the_end(os.statvfs, self._folder)
+            disk = await run_to_the_end(DiskRoom.of, self._folder)
         except OSError as exc:
             return f"the spool's disk cannot be asked: {exc.strerror or exc}"
-        used_bytes = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
-        usable_bytes = used_bytes + disk.f_bavail * disk.f_frsize
-        if used_bytes + size_bytes > usable_bytes * self._disk_full_ratio:
+        if disk.excess_bytes(size_bytes, self._disk_full_ratio):
             return f"{size_bytes} bytes more would fill the spool's disk over {self._disk_full_ratio:.0%}"
         return None
 
