@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 # A folder that cannot be read now (a volume that is not mounted yet) is tried again this often.
 RETRY_S = 1.0
 
+# What one thread copies before a cancellation can take effect: a fraction of a second.
+COPY_CHUNK_BYTES = 32 * 1024 * 1024
+
 # A client commits the blobs of an image one after the other: one look serves several. Below the time in which
 # anybody would notice.
 DEBOUNCE_S = 0.1
@@ -162,6 +165,27 @@ class DirectoryStore:
         """Raises: StoreFull, StoreUnavailable; it is still pinned then."""
         await _on_disk(self._layout.set_pin, digest, is_pinned=False)
         self._book.unpin(digest)
+
+    async def shed(self, size_bytes: int) -> int:
+        """Gives the disk so many bytes back, what was used longest ago first; less where pins are in the way. How
+        many. Raises: StoreUnavailable where a file cannot be deleted."""
+        async with self._blobs_lock:
+            before_bytes = self._book.used_bytes
+            failed = await self._delete(self._book.shed(size_bytes))
+            if failed:
+                raise StoreUnavailable(failed)
+            return before_bytes - self._book.used_bytes
+
+    async def remove(self, digest: Digest) -> None:
+        """The blob goes now; nothing happens where it is not here. Raises: StoreUnavailable where its file cannot be
+        deleted."""
+        async with self._blobs_lock:
+            if digest not in self._book.sizes_bytes:
+                return
+            self._book.remove(digest)
+            failed = await self._delete((digest,))
+            if failed:
+                raise StoreUnavailable(failed)
 
     async def _load(self) -> None:
         await run_to_the_end(self._layout.prepare)
@@ -293,6 +317,12 @@ class IngestWriter:
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Raises: DigestMismatch for a byte too many; StoreFull, StoreUnavailable."""
         await _on_disk(self._file.write, chunk)
+
+    async def copy(self, source: int) -> None:
+        """All the bytes that are missing, from the open file `source`. Raises: DigestMismatch where it ends before;
+        StoreFull, StoreUnavailable."""
+        while self._file.written_bytes < self._file.size_bytes:
+            await _on_disk(self._file.copy, source, COPY_CHUNK_BYTES)
 
     async def commit(self) -> None:
         """The blob is verified, durable and visible when it returns. Raises: DigestMismatch, StoreFull,

@@ -135,6 +135,13 @@ class QuotaBook:
         self._forget(evict)
         return evict
 
+    def shed(self, size_bytes: int) -> tuple[Digest, ...]:
+        """What to delete now so that the disk has so many bytes more, or as many as may go. The book no longer has
+        them."""
+        evict = self._oldest(size_bytes)
+        self._forget(evict)
+        return evict
+
     def check(self) -> None:
         """Invariants, for tests."""
         assert self._used_bytes == sum(self._sizes_bytes.values())
@@ -146,14 +153,20 @@ class QuotaBook:
         if self._quota_bytes is None:
             return ()
         missing_bytes = self._used_bytes + self.reserved_bytes + wanted_bytes - self._quota_bytes
-        victims: list[Digest] = []
+        victims = self._oldest(missing_bytes)
+        freed_bytes = sum(self._sizes_bytes[digest] for digest in victims)
+        return victims if freed_bytes >= missing_bytes else None
+
+    def _oldest(self, missing_bytes: int) -> tuple[Digest, ...]:
+        """Those that go first, until together they have `missing_bytes`; all that may go where they have fewer."""
+        found: list[Digest] = []
         for digest, size_bytes in self._sizes_bytes.items():
             if missing_bytes <= 0:
                 break
             if digest not in self._pinned:
-                victims.append(digest)
+                found.append(digest)
                 missing_bytes -= size_bytes
-        return tuple(victims) if missing_bytes <= 0 else None
+        return tuple(found)
 
     def _forget(self, digests: tuple[Digest, ...]) -> None:
         for digest in digests:

@@ -185,6 +185,16 @@ class Book(RuleBasedStateMachine):
         self.book.unpin(digest)
         self.pinned.discard(digest)
 
+    @rule(size_bytes=st.integers(0, 60))
+    def shed(self, size_bytes: int) -> None:
+        evictable = [digest for digest in self.order if digest not in self.pinned]
+        shed = self.book.shed(size_bytes)
+        assert list(shed) == evictable[: len(shed)], "least recently used first"
+        shed_bytes = [self.sizes_bytes[digest] for digest in shed]
+        assert sum(shed_bytes) >= size_bytes or len(shed) == len(evictable), "less than there is"
+        assert sum(shed_bytes[:-1]) < size_bytes or not shed, "no more than asked for"
+        self.forget(shed)
+
     @rule(digest=st.sampled_from(MANY))
     def remove(self, digest: Digest) -> None:
         self.book.remove(digest)
