@@ -233,7 +233,8 @@ class Ladder(Claimant):
             self._nobody.forget()
             self._serving.feed_all()
         elif was_any:
-            self._sources_gone(now)
+            # They have no more than this host just now: no reason to do without them.
+            self._asking.want_soon(now)
 
     def _sources_gone(self, now: float) -> None:
         self._sources.gone()

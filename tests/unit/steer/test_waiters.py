@@ -149,12 +149,26 @@ def test_a_chain_that_ends_here_is_no_source(host: SteerHost) -> None:
     request = host.ask()
     host.rule(WAIT)
     host.progress(0, 0, rooted=False)
+    assert not host.ladder.is_fed_from_origin, "it never says that it has what it only waits for"
+    host.rule_again(GRANTED)
+    assert host.got_404(request)
+
+
+def test_sources_that_have_no_more_just_now_have_not_failed(host: SteerHost) -> None:
+    """In a swarm that happens several times a second: the arbiter is asked no more often than by others, and a
+    provider that it knows is wanted."""
+    host.ask()
+    host.rule(WAIT)
+    for moment in range(1, 10):
+        host.progress(moment * MIB, (moment + 1) * MIB, rooted=False)
+        host.pass_(0.05)
+        host.progress((moment + 1) * MIB, (moment + 1) * MIB, rooted=False)
+        host.pass_(0.05)
+    assert len(host.of(do.AskClaim)) == 1, "asked again within a second"
+    host.pass_(0.2)
     question = host.question
     assert isinstance(question, do.AskClaim)
-    assert question.reason is AskReason.SOURCES_FAILED
-    assert not host.ladder.is_fed_from_origin, "it never says that it has what it only waits for"
-    host.rule(GRANTED)
-    assert host.got_404(request)
+    assert (question.reason, question.wants_providers) == (AskReason.NEEDED, True)
 
 
 def test_a_host_says_that_it_is_fed_only_after_its_404(host: SteerHost) -> None:
