@@ -4,8 +4,8 @@ Rules
 1. What lies there when the daemon starts is of no use (what of it is good was known to the last process only): it is
    purged. Only files with our names are touched.
 2. A file that somebody holds stays. The rest goes oldest first, when room is needed or after `keep_s`.
-3. No room (the quota, a disk that is 85 % full, ENOSPC, any other failure of the disk): `SpoolFull`, and the mirror
-   steps aside. The room for a whole file is taken before its first byte.
+3. No room (the quota, a disk that is full by `disk_room`, ENOSPC, any other failure of the disk): `SpoolFull`, and the
+   mirror steps aside. The room for a whole file is taken before its first byte.
 """
 
 from __future__ import annotations

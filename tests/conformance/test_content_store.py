@@ -24,13 +24,17 @@ from tests.support.store_beds import (
     DEADLINE_S,
     Follower,
     StoreBed,
+    cache_bed,
+    cached_containerd_bed,
     containerd_bed,
     content_of,
     directory_bed,
     eventually,
     memory_bed,
     read,
+    runtime_bed,
     shared_directory_bed,
+    twice_bed,
 )
 
 # Two whole chunks and a bit.
@@ -54,6 +58,10 @@ async def containerds() -> AsyncIterator[Containerds]:
         "directory-shared",
         "containerd-fake-2.1",
         "containerd-fake-1.7",
+        "cached-in-cache",
+        "cached-in-runtime",
+        "cached-in-both",
+        "cached-containerd-fake",
         *(pytest.param(f"containerd-{version}", marks=pytest.mark.containerd) for version in VERSIONS),
     ]
 )
@@ -69,6 +77,15 @@ async def bed(
             made = directory_bed(tmp_path)
         elif name.startswith("directory"):
             made = shared_directory_bed(tmp_path)
+        elif name == "cached-in-cache":
+            made = cache_bed(tmp_path / "cache")
+        elif name == "cached-in-both":
+            made = twice_bed(tmp_path / "cache")
+        elif name == "cached-in-runtime":
+            made = runtime_bed(tmp_path / "cache")
+        elif name == "cached-containerd-fake":
+            fake = await stack.enter_async_context(FakeContainerd(tmp_path))
+            made = cached_containerd_bed(fake, tmp_path / "cache")
         elif "fake" in name:
             version = name.removeprefix("containerd-fake-") + ".9"
             made = containerd_bed(await stack.enter_async_context(FakeContainerd(tmp_path, version=version)))

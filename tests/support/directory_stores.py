@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from mirror.oci.digest import Digest
@@ -34,3 +35,13 @@ def files(root: Path) -> dict[str, int]:
 
 def name_of(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.encoded}"
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """256 KiB, mounted at the folder. Needs root."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "peili-test", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)

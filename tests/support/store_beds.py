@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import resource
 import secrets
+import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -29,8 +31,10 @@ from mirror.store.base import (
     Snapshot,
     StreamLost,
 )
+from mirror.store.cached_store import CachedStore
 from mirror.store.containerd_store import ContainerdStore
 from mirror.store.directory_store import DirectoryStore
+from mirror.store.disk_room import DiskRoom
 from tests.support.fake_containerd import FakeContainerd
 from tests.support.memory_store import MemoryStore
 from tests.support.real_containerd import RealContainerd
@@ -40,6 +44,8 @@ from tests.support.real_containerd import RealContainerd
 DEADLINE_S = 10.0
 
 POLL_S = 0.02
+
+EMPTY_DISK = DiskRoom(1 << 50, 1 << 50)
 
 
 class StoreBed(Protocol):
@@ -113,6 +119,62 @@ class ContainerdBed:
         await collect_garbage(self.client, self.namespace)
 
 
+@dataclass(frozen=True, slots=True)
+class CacheBed:
+    """A runtime that has nothing, and a cache that is given what it kept no longer."""
+
+    folder: Path
+    store: CachedStore
+
+    async def put(self, data: bytes) -> Digest:
+        return await keep(self.store, data)
+
+    async def remove(self, digest: Digest) -> None:
+        blob_path(self.folder, digest).unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeBed:
+    """A runtime that keeps everything, and an empty cache."""
+
+    runtime: StoreBed
+    store: CachedStore
+
+    async def put(self, data: bytes) -> Digest:
+        return await self.runtime.put(data)
+
+    async def remove(self, digest: Digest) -> None:
+        await self.runtime.remove(digest)
+
+
+@dataclass(frozen=True, slots=True)
+class TwiceBed:
+    """What is put in is in both."""
+
+    folder: Path
+    runtime: MemoryStore
+    store: CachedStore
+
+    async def put(self, data: bytes) -> Digest:
+        self.runtime.add(data)
+        return await keep(self.store, data)
+
+    async def remove(self, digest: Digest) -> None:
+        blob_path(self.folder, digest).unlink()
+        self.runtime.remove(digest)
+
+
+async def keep(store: CachedStore, data: bytes) -> Digest:
+    """In the cache when it returns. Its file was deleted before it was copied."""
+    digest = Digest.of(data)
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        store.keep(digest, len(data), file.fileno())
+    await eventually(lambda: store.is_cached(digest))
+    return digest
+
+
 def blob_path(root: Path, digest: Digest) -> Path:
     return root / "blobs" / digest.algorithm / digest.encoded
 
@@ -161,6 +223,56 @@ async def shared_directory_bed(root: Path) -> AsyncIterator[SharedDirectoryBed]:
     bed = SharedDirectoryBed(root, DirectoryStore(root, quota_bytes=None))
     async with running(bed.store):
         yield bed
+
+
+def cached_store(runtime: ContentStore, folder: Path, *, quota_bytes: int = 1 << 40) -> CachedStore:
+    """However full the disk is on which the tests run."""
+    return CachedStore(
+        runtime, folder, quota_bytes=quota_bytes, clock=time.monotonic, ask_disk=lambda _: EMPTY_DISK
+    )
+
+
+@asynccontextmanager
+async def cache_bed(folder: Path) -> AsyncIterator[CacheBed]:
+    bed = CacheBed(folder, cached_store(MemoryStore(), folder))
+    async with cache_running(bed.store):
+        yield bed
+
+
+@asynccontextmanager
+async def runtime_bed(folder: Path) -> AsyncIterator[RuntimeBed]:
+    runtime = MemoryBed(MemoryStore(has_files=True))
+    bed = RuntimeBed(runtime, cached_store(runtime.store, folder))
+    async with cache_running(bed.store):
+        yield bed
+
+
+@asynccontextmanager
+async def twice_bed(folder: Path) -> AsyncIterator[TwiceBed]:
+    runtime = MemoryStore(has_files=True)
+    bed = TwiceBed(folder, runtime, cached_store(runtime, folder))
+    async with cache_running(bed.store):
+        yield bed
+
+
+@asynccontextmanager
+async def cached_containerd_bed(
+    containerd: FakeContainerd | RealContainerd, folder: Path
+) -> AsyncIterator[RuntimeBed]:
+    """A namespace of its own."""
+    namespace = f"bed-{secrets.token_hex(8)}"
+    runtime = ContainerdStore(containerd.socket, namespaces=[namespace], content_path=None)
+    store = cached_store(runtime, folder)
+    async with Client(containerd.socket) as client, cache_running(store):
+        yield RuntimeBed(ContainerdBed(containerd, namespace, client, runtime), store)
+
+
+@asynccontextmanager
+async def cache_running(store: CachedStore) -> AsyncIterator[None]:
+    """As `running`; the cache is there, too."""
+    async with running(store):
+        await eventually(lambda: store.cache_unavailable is None)
+        yield
 
 
 @asynccontextmanager

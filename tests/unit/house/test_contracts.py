@@ -52,6 +52,7 @@ PURE = [
             "mirror/relay/spans.py",
             "mirror/registry/policy.py",
             "mirror/store/base.py",
+            "mirror/store/merge.py",
             "mirror/store/quota.py",
             "mirror/store/miss_memory.py",
             "mirror/store/walk_timer.py",

@@ -7,8 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from mirror.errors import ContentNotFound, StoreUnavailable
 from mirror.oci.digest import Digest
 from mirror.store.directory_store import RETRY_S, DirectoryStore
 from mirror.store.quota import StoreFull
-from tests.support.directory_stores import files, name_of, put, store_in
+from tests.support.directory_stores import files, name_of, put, small_disk, store_in
 from tests.support.skips import require, root_or_missing
 from tests.support.store_beds import (
     Follower,
@@ -201,12 +201,3 @@ async def test_a_full_disk_is_told_as_such_and_leaves_nothing(tmp_path: Path) ->
             assert files(tmp_path) == {}
             assert store.reserved_bytes == 0
             await put(store, b"x")
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "peili-test", folder], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
