@@ -121,6 +121,11 @@ class Params:
     claim_exclude_max_s: float = 300.0
     claims_max_count: int = 20_000
     claims_per_holder_count: int = 256
+    # The claim and what is granted beside it: each is one more copy from the origin.
+    claims_per_key_count: int = 5
+    # Between claims beside a slow one: whoever helps knows after some ten seconds whether he is faster. Doubles.
+    claim_slow_again_s: float = 30.0
+    claim_slow_again_max_s: float = 300.0
     claim_waiters_count: int = 64
     claim_forget_s: float = 60.0
     claim_wait_retry_s: float = 1.0

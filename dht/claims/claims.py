@@ -1,7 +1,9 @@
 """Who may fetch a key: the arbiter's memory of claims. Pure: answers, sends nothing, reads no clock.
 
 Rules
-1. At most one claim runs a key. Its fence is this node's id and a counter that only rises, over restarts too.
+1. One claim runs a key; more beside it only for whoever says why, within the bounds of dht.claims.extra. A fence is
+   this node's id and a counter that only rises, over restarts too. Each claim has its own growth and end. Others are
+   told to wait for the one with the most progress, and of the other holders before any waiter.
 2. A claim holds for `claim_first_progress_s`; each growth of its progress makes it hold for `claim_progress_min_s`,
    or `claim_step_factor` times what the last growth took (progress may come in large steps: containerd's grows by
    1 MiB). Nothing but growth renews it.
@@ -10,9 +12,10 @@ Rules
 4. Among the waiters the one with the most progress is next: for `claim_wait_retry_s` after an end others wait for him.
 5. An asker or a holder who knows a claim of another arbiter's is believed: the holder's renewal is adopted where no
    claim runs here (or the one that runs is behind it), and a waiter's word makes this node wait for that renewal
-   before it grants. So an arbiter may die, and may forget all at a restart, and no second claim is granted.
-6. Everything is bounded: keys, claims a holder, waiters and exclusions a key, waiters in all. A key is forgotten
-   `claim_forget_s` after its last event.
+   before it grants. So an arbiter may die, and may forget all at a restart, and no second claim is granted. Two claims
+   of one other arbiter's are both adopted: it granted the one beside the other.
+6. Everything is bounded: keys, claims a key and a holder, waiters and exclusions a key, waiters in all. A key is
+   forgotten `claim_forget_s` after its last event.
 
 Two arbiters that disagree cost one more fetch, never a wrong byte: nothing here is a lock.
 """
@@ -21,10 +24,12 @@ from __future__ import annotations
 
 import heapq
 
+import dht.claims.extra as extra
 from dht.claims.rulings import (
     Excluded,
     Full,
     Granted,
+    Holding,
     Lost,
     Pending,
     Refused,
@@ -32,11 +37,11 @@ from dht.claims.rulings import (
     Running,
     Wait,
 )
-from dht.claims.state import Exclusion, KeyState, RunningClaim
-from dht.claims.waiters import Waiters
+from dht.claims.state import Exclusion, KeyState, RunningClaim, foremost_of
+from dht.claims.waiters import PARTICIPANTS_COUNT, Waiters
 from dht.contacts import Contact
 from dht.params import Params
-from dht.wire.codec import Fence
+from dht.wire.codec import AskReason, Fence
 
 # A fence's counter has 63 bits, an epoch 24: so 2^39 grants a start.
 COUNTER_BITS = 39
@@ -80,10 +85,10 @@ class Claims:
         return self._waiters.count
 
     def running(self, key: bytes, now: float) -> Running | None:
+        """The one that others are told to wait for."""
         state = self._keys.get(key)
-        if state is None or state.claim is None or state.claim.ends_at <= now:
-            return None
-        return state.claim.running
+        foremost = None if state is None else foremost_of(one for one in state.claims if one.ends_at > now)
+        return None if foremost is None else foremost.running
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -96,19 +101,25 @@ class Claims:
         *,
         known: Fence | None = None,
         is_source_known: bool = False,
+        reason: int = AskReason.NEEDED,
     ) -> Granted | Wait | Pending | Excluded | Refused | Full:
         """`known`: the claim that the asker was told to wait for, if any. `is_source_known`: there are providers, so
-        nothing is granted; whoever has tried them in vain asks without."""
+        nothing is granted; whoever has tried them in vain asks without. `reason`: why one claim more is wanted."""
         state = self._current(key, now)
-        if state is not None and state.claim is not None:
-            if state.claim.holder.node == who.node:
-                return self._again(state, state.claim, who, progress, now)
+        foremost = None if state is None else state.foremost
+        if state is not None and foremost is not None:
+            own = state.held_by(who.node)
+            if own is not None:
+                return self._again(state, own, who, progress, now)
+            if not is_source_known and self._may_be_extra(state, who, reason, now):
+                extra.granted(state, reason, now, self._params)
+                return self._grant(state, who, progress, now)
             self._waiters.remember(state, who, progress, now)
             return Wait(
-                state.claim.running, self._params.claim_wait_retry_s, self._waiters.sample(state, who, now)
+                foremost.running, self._params.claim_wait_retry_s, self._others(state, who, now, foremost)
             )
         if is_source_known:
-            participants = () if state is None else self._waiters.sample(state, who, now)
+            participants = () if state is None else self._others(state, who, now)
             return Pending(self._params.claim_wait_retry_s, participants)
         if state is None:
             state = self._new(key, now)
@@ -126,20 +137,27 @@ class Claims:
             if state is None:
                 return self.ask(key, who, progress, now)
             return self._adopt(state, who, fence, progress, now)
-        claim = state.claim
-        if claim is None:
+        foremost = state.foremost
+        if foremost is None:
             if self._may_resume(state, who, fence, progress):
                 return self._adopt(state, who, fence, progress, now)
             return self.ask(key, who, progress, now)
-        if claim.holder.node == who.node:
-            claim.holder = who
-            self._grow(state, claim, progress, now)
-            return self._granted(state, claim, now)
-        if self._is_foreign(fence) and progress > claim.progress:
-            # Two arbiters granted it: the claim that is ahead stays.
-            return self._adopt(state, who, fence, progress, now)
+        own = state.held_by(who.node)
+        if own is not None:
+            own.holder = who
+            self._grow(state, own, progress, now)
+            return self._granted(state, own, now)
+        if self._is_foreign(fence):
+            if self._may_stand_beside(state, fence):
+                return self._adopt(state, who, fence, progress, now)
+            if progress > foremost.progress:
+                # Two arbiters granted it: the claim that is ahead stays.
+                behind = min(state.claims, key=lambda one: one.progress)
+                return self._adopt(state, who, fence, progress, now, in_place_of=behind)
         self._waiters.remember(state, who, progress, now)
-        return Lost(claim.running, self._params.claim_wait_retry_s, self._waiters.sample(state, who, now))
+        return Lost(
+            foremost.running, self._params.claim_wait_retry_s, self._others(state, who, now, foremost)
+        )
 
     def release(
         self, key: bytes, who: Contact, fence: Fence, progress: int, reason: int, now: float
@@ -147,24 +165,25 @@ class Claims:
         """Ends the claim of that fence, if it runs and is the sender's. A holder whose bytes others may want releases
         after they can find him: the next asker is granted the claim."""
         state = self._current(key, now)
-        if state is None or state.claim is None:
-            return Released()
-        claim = state.claim
-        if claim.holder.node != who.node or claim.fence != fence:
+        claim = None if state is None else state.held_by(who.node)
+        if state is None or claim is None or claim.fence != fence:
             return Released()
         self._grow(state, claim, progress, now)
-        self._end(state, now)
+        self._end(state, claim, now)
         if reason != REASON_DONE:
             self._exclude(state, claim, now)
             self._refuse(state, claim, now)
+        elif claim.has_grown and not state.claims:
+            extra.completed(state)
         return Released()
 
     def moved(self, key: bytes, who: Contact, progress: int, now: float) -> None:
         """The holder was sent to another arbiter: that he comes no more is no fault of his."""
         state = self._current(key, now)
-        if state is not None and state.claim is not None and state.claim.holder.node == who.node:
-            self._grow(state, state.claim, progress, now)
-            state.claim.is_moved = True
+        claim = None if state is None else state.held_by(who.node)
+        if state is not None and claim is not None:
+            self._grow(state, claim, progress, now)
+            claim.is_moved = True
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -213,13 +232,25 @@ class Claims:
         held_back_s = held_back_until - now
         if held_back_s > 0:
             self._waiters.remember(state, who, progress, now)
-            return Pending(min(held_back_s, params.claim_wait_retry_s), self._waiters.sample(state, who, now))
-        if not self._has_room_for(who.node, now):
+            return Pending(min(held_back_s, params.claim_wait_retry_s), self._others(state, who, now))
+        if not self._has_room_for(state, who.node, now):
             return Full(params.claim_progress_min_s)
-        self._counter += 1
-        claim = RunningClaim(
-            Fence(self._own, self._counter), who, progress, now, now + params.claim_first_progress_s
+        return self._grant(state, who, progress, now)
+
+    def _may_be_extra(self, state: KeyState, who: Contact, reason: int, now: float) -> bool:
+        """Whether `who` may be granted a claim beside those that run."""
+        exclusion = state.excluded.get(who.node)
+        return (
+            extra.is_due(state, reason, now, self._params)
+            and state.refused_until <= now
+            and (exclusion is None or exclusion.until <= now)
+            and self._has_room_for(state, who.node, now)
         )
+
+    def _grant(self, state: KeyState, who: Contact, progress: int, now: float) -> Granted:
+        self._counter += 1
+        fence = Fence(self._own, self._counter)
+        claim = RunningClaim(fence, who, progress, now, now + self._params.claim_first_progress_s)
         self._begin(state, claim, now)
         return self._granted(state, claim, now)
 
@@ -239,20 +270,25 @@ class Claims:
         self._note_due(state, claim.ends_at)
 
     def _adopt(
-        self, state: KeyState, who: Contact, fence: Fence, progress: int, now: float
+        self,
+        state: KeyState,
+        who: Contact,
+        fence: Fence,
+        progress: int,
+        now: float,
+        *,
+        in_place_of: RunningClaim | None = None,
     ) -> Granted | Excluded | Refused | Full:
-        """In place of the claim that runs, if one does."""
         if state.refused_until > now and progress == 0:
             return Refused(state.refused_until - now)
         exclusion = state.excluded.get(who.node)
         if exclusion is not None and exclusion.until > now and progress <= exclusion.progress:
             return Excluded(exclusion.until - now)
-        if not self._has_room_for(who.node, now):
+        if not self._has_room_for(state, who.node, now):
             return Full(self._params.claim_progress_min_s)
-        if state.claim is not None:
-            behind = state.claim
-            self._end(state, now)
-            self._waiters.remember(state, behind.holder, behind.progress, now)
+        if in_place_of is not None:
+            self._end(state, in_place_of, now)
+            self._waiters.remember(state, in_place_of.holder, in_place_of.progress, now)
         hold_s = self._params.claim_progress_min_s if progress else self._params.claim_first_progress_s
         claim = RunningClaim(fence, who, progress, now, now + hold_s)
         self._begin(state, claim, now)
@@ -265,14 +301,32 @@ class Claims:
             return who.node == state.last_holder and progress > state.last_progress
         return self._is_foreign(fence)
 
+    def _may_stand_beside(self, state: KeyState, fence: Fence) -> bool:
+        """Another arbiter granted both this claim and one that runs here."""
+        fences = [one.fence for one in state.claims]
+        has_granted_both = any(one.arbiter == fence.arbiter and self._is_foreign(one) for one in fences)
+        return has_granted_both and fence not in fences and len(fences) < self._params.claims_per_key_count
+
     def _is_foreign(self, fence: Fence) -> bool:
         """Of another arbiter, or of this one before its restart."""
         return fence.arbiter != self._own or fence.counter <= self._first_counter
 
     def _granted(self, state: KeyState, claim: RunningClaim, now: float) -> Granted:
-        return Granted(claim.fence, claim.ends_at - now, self._waiters.sample(state, claim.holder, now))
+        return Granted(claim.fence, claim.ends_at - now, self._others(state, claim.holder, now))
 
-    def _has_room_for(self, node: bytes, now: float) -> bool:
+    def _others(
+        self, state: KeyState, who: Contact, now: float, told: RunningClaim | None = None
+    ) -> tuple[Holding, ...]:
+        """Who else is after the key: first those who hold a claim, for they have bytes. `told`: the one that is told
+        of anyway."""
+        holders = tuple(
+            one.holding for one in state.claims if one is not told and one.holder.node != who.node
+        )
+        return holders + self._waiters.sample(state, who, now, PARTICIPANTS_COUNT - len(holders))
+
+    def _has_room_for(self, state: KeyState, node: bytes, now: float) -> bool:
+        # Looked at, so that it is not forgotten below.
+        state.touch(now)
         if self._held_counts.get(node, 0) < self._params.claims_per_holder_count:
             return True
         self.expire(now)
@@ -282,7 +336,7 @@ class Claims:
 
     def _begin(self, state: KeyState, claim: RunningClaim, now: float) -> None:
         node = claim.holder.node
-        state.claim = claim
+        state.claims.append(claim)
         state.expected_until = state.preferring_until = 0.0
         self._waiters.drop(state, node)
         self._idle.pop(state.key, None)
@@ -291,16 +345,15 @@ class Claims:
         state.touch(now)
         self._note_due(state, claim.ends_at)
 
-    def _end(self, state: KeyState, at: float) -> None:
-        claim = state.claim
-        assert claim is not None
+    def _end(self, state: KeyState, claim: RunningClaim, at: float) -> None:
         node = claim.holder.node
-        state.claim = None
+        state.claims.remove(claim)
         state.last_fence, state.last_holder, state.last_progress = claim.fence, node, claim.progress
         state.preferring_until = at + self._params.claim_wait_retry_s
         if claim.has_grown:
             state.refusers = ()
-        self._idle[state.key] = None
+        if not state.claims:
+            self._idle[state.key] = None
         self._running_count -= 1
         count = self._held_counts[node] - 1
         if count:
@@ -331,11 +384,14 @@ class Claims:
             state.refused_until = at + for_s
 
     def _settle(self, state: KeyState, now: float) -> None:
-        """Ends a claim whose time is over, as of that time."""
-        claim = state.claim
-        if claim is not None and claim.ends_at <= now:
-            self._end(state, claim.ends_at)
-            if not claim.has_grown and not claim.is_moved:
+        """Ends claims whose time is over, each as of that time."""
+        over = [one for one in state.claims if one.ends_at <= now]
+        for claim in sorted(over, key=lambda one: one.ends_at):
+            self._end(state, claim, claim.ends_at)
+            if claim.is_moved:
+                continue
+            extra.expired(state)
+            if not claim.has_grown:
                 self._exclude(state, claim, claim.ends_at)
 
     # -- keys ------------------------------------------------------------------------------------------------------
@@ -368,7 +424,7 @@ class Claims:
             heapq.heappush(self._due, (at, state.key))
 
     def _forget(self, state: KeyState) -> None:
-        assert state.claim is None
+        assert not state.claims
         del self._keys[state.key]
         del self._idle[state.key]
         self._waiters.drop_all(state)

@@ -59,7 +59,15 @@ def judge(
     turned = _turned_away(request, asker, closer, is_joined=is_joined)
     if turned is not None:
         return turned
-    return claims.ask(request.key, asker, request.progress, now, known=fence, is_source_known=is_source_known)
+    return claims.ask(
+        request.key,
+        asker,
+        request.progress,
+        now,
+        known=fence,
+        is_source_known=is_source_known,
+        reason=request.reason,
+    )
 
 
 def _turned_away(

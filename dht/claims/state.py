@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from dht.claims.rulings import Holding, Running
@@ -39,7 +40,11 @@ class RunningClaim:
 
     @property
     def running(self) -> Running:
-        return Running(self.fence, Holding(self.holder, self.progress))
+        return Running(self.fence, self.holding)
+
+    @property
+    def holding(self) -> Holding:
+        return Holding(self.holder, self.progress)
 
     def grow(self, progress: int, now: float, params: Params) -> None:
         """Without growth nothing changes."""
@@ -55,15 +60,22 @@ class RunningClaim:
         self.ends_at = now + max(params.claim_progress_min_s, params.claim_step_factor * step_s)
 
 
+def foremost_of(claims: Iterable[RunningClaim]) -> RunningClaim | None:
+    """The one with the most progress, the oldest of equals."""
+    return max(claims, key=lambda one: one.progress, default=None)
+
+
 class KeyState:
-    """`refusers`: holders in a row that gave the claim back as failed. `expected_until`: until then the
-    renewal of another arbiter's claim is waited for; 0 where no waiter spoke of one since the last claim began.
-    `noted_due_at`: when it is looked at next."""
+    """`claims`: that run, the oldest first; no node holds two. `refusers`: holders in a row that gave the claim back
+    as failed. `expected_until`: until then the renewal of another arbiter's claim is waited for; 0 where no waiter
+    spoke of one since the last claim began. `noted_due_at`: when it is looked at next. `expired_count`,
+    `slow_again_at` and `slow_times_count` are dht.claims.extra's."""
 
     __slots__ = (
-        "claim",
+        "claims",
         "excluded",
         "expected_until",
+        "expired_count",
         "key",
         "last_fence",
         "last_holder",
@@ -73,13 +85,15 @@ class KeyState:
         "refused_times_count",
         "refused_until",
         "refusers",
+        "slow_again_at",
+        "slow_times_count",
         "touched_at",
         "waiters",
     )
 
     def __init__(self, key: bytes) -> None:
         self.key = key
-        self.claim: RunningClaim | None = None
+        self.claims: list[RunningClaim] = []
         self.waiters: dict[bytes, Waiter] = {}
         self.excluded: dict[bytes, Exclusion] = {}
         self.refusers: tuple[bytes, ...] = ()
@@ -90,17 +104,30 @@ class KeyState:
         self.last_progress = 0
         self.preferring_until = 0.0
         self.expected_until = 0.0
+        self.expired_count = 0
+        self.slow_again_at = 0.0
+        self.slow_times_count = 0
         self.touched_at = 0.0
         self.noted_due_at: float | None = None
+
+    @property
+    def foremost(self) -> RunningClaim | None:
+        return foremost_of(self.claims)
+
+    def held_by(self, node: bytes) -> RunningClaim | None:
+        for claim in self.claims:
+            if claim.holder.node == node:
+                return claim
+        return None
 
     def touch(self, now: float) -> None:
         self.touched_at = max(self.touched_at, now)
 
     def due_at(self, params: Params) -> float:
-        """The end of its claim; without one, the time to forget it: not before the exclusions are over, so that the
-        next is longer."""
-        if self.claim is not None:
-            return self.claim.ends_at
+        """The end of a claim; without one, the time to forget it: not before the exclusions are over, so that the next
+        is longer."""
+        if self.claims:
+            return min(one.ends_at for one in self.claims)
         last = max(self.touched_at, self.refused_until)
         for exclusion in self.excluded.values():
             last = max(last, exclusion.until)

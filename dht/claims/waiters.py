@@ -50,18 +50,18 @@ class Waiters:
                 return True
         return False
 
-    def sample(self, state: KeyState, asker: Contact, now: float) -> tuple[Holding, ...]:
-        """Others than the asker, in turns. The holder is no waiter."""
-        if not state.waiters:
+    def sample(self, state: KeyState, asker: Contact, now: float, count: int) -> tuple[Holding, ...]:
+        """Others than the asker, in turns. A holder is no waiter."""
+        if not state.waiters or count <= 0:
             return ()
         waiters = list(state.waiters.values())
-        self._turn += 1
-        start = self._turn * PARTICIPANTS_COUNT % len(waiters)
+        self._turn += count
+        start = self._turn % len(waiters)
         found: list[Holding] = []
         for waiter in waiters[start:] + waiters[:start]:
             if waiter.heard_at >= now - self._heard_s and waiter.holding.contact.node != asker.node:
                 found.append(waiter.holding)
-                if len(found) == PARTICIPANTS_COUNT:
+                if len(found) == count:
                     break
         return tuple(found)
 

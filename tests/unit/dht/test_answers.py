@@ -16,6 +16,7 @@ from dht.ids import distance
 from dht.wire.codec import (
     Added,
     AddProviders,
+    AskReason,
     Claim,
     Differs,
     Fence,
@@ -280,6 +281,17 @@ def test_a_claim_is_granted_waited_for_renewed_and_released(at: AnswersBed) -> N
     assert [one.provider.node for one in renewed.participants] == [Y]
     assert ruled(at, Claim(OURS, Verb.RELEASE, 0, 5, granted.fence)).outcome == Outcome.RELEASED
     assert ruled(at, Claim(OURS, Verb.ASK, 16), Sender(Y, 1, THERE)).outcome == Outcome.GRANTED
+
+
+def test_one_claim_more_is_granted_beside_a_slow_one_and_to_an_older_asker_never(at: AnswersBed) -> None:
+    fence = ruled(at, Claim(OURS, Verb.ASK, 0)).fence
+    ruled(at, Claim(OURS, Verb.RENEW, 0, 5, fence))
+    for reason in (0, 99):
+        told = ruled(at, Claim(OURS, Verb.ASK, 0, reason=reason), Sender(Y, 1, THERE))
+        assert (told.outcome, told.fence) == (Outcome.WAIT, fence)
+    more = ruled(at, Claim(OURS, Verb.ASK, 0, reason=AskReason.SLOW_CLAIMANT), Sender(Y, 1, THERE))
+    assert more.outcome == Outcome.GRANTED
+    assert [(one.provider.node, one.progress) for one in more.participants] == [(X, 5)]
 
 
 def test_a_claimant_is_known_as_the_member_that_it_is(at: AnswersBed) -> None:

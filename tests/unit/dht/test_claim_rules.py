@@ -7,6 +7,8 @@ import pytest
 from dht.claims.claims import Claims
 from dht.claims.rules import CLOSER_NAMED_COUNT, judge
 from dht.claims.rulings import (
+    Granted,
+    Lost,
     NotJoined,
     Pending,
     Redirect,
@@ -15,7 +17,7 @@ from dht.claims.rulings import (
 )
 from dht.contacts import Contact
 from dht.errors import FrameInvalid
-from dht.wire.codec import Claim, Fence, Verb
+from dht.wire.codec import AskReason, Claim, Fence, Verb
 from tests.support.claim_hosts import (
     EPOCH,
     FIRST_S,
@@ -39,8 +41,14 @@ def claims() -> Claims:
 # -- who rules ----------------------------------------------------------------------------------------------------
 
 
-def ask(*passed_over: Contact, verb: Verb = Verb.ASK, fence: Fence | None = None, progress: int = 0) -> Claim:
-    return Claim(KEY, verb, 16, progress, fence, [one.node for one in passed_over])
+def ask(
+    *passed_over: Contact,
+    verb: Verb = Verb.ASK,
+    fence: Fence | None = None,
+    progress: int = 0,
+    reason: int = AskReason.NEEDED,
+) -> Claim:
+    return Claim(KEY, verb, 16, progress, fence, [one.node for one in passed_over], reason)
 
 
 def test_a_nearer_member_is_named_instead_of_granting(claims: Claims) -> None:
@@ -91,6 +99,18 @@ def test_a_release_is_taken_whoever_is_nearer(claims: Claims) -> None:
 
 def test_a_waiter_s_fence_reaches_the_claims(claims: Claims) -> None:
     assert isinstance(judge(claims, ask(fence=FOREIGN), A, [], 0.0, is_joined=True), Pending)
+
+
+@pytest.mark.parametrize("verb", [Verb.ASK, Verb.RENEW])
+def test_the_reason_of_an_ask_reaches_the_claims_and_of_a_renewal_does_not(
+    claims: Claims, verb: Verb
+) -> None:
+    fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
+    granted(claims.renew(KEY, A, fence, 1, 1.0))
+    ruling = judge(
+        claims, ask(verb=verb, fence=fence, reason=AskReason.SLOW_CLAIMANT), B, [], 2.0, is_joined=True
+    )
+    assert isinstance(ruling, Granted if verb is Verb.ASK else Lost)
 
 
 @pytest.mark.parametrize(

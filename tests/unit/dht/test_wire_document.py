@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from enum import IntEnum
 from pathlib import Path
 
 import msgspec
@@ -255,9 +256,31 @@ def test_the_elements_of_a_struct(heading: str) -> None:
     assert in_text == in_code
 
 
-def test_the_outcomes() -> None:
-    told = re.findall(r"^\| (\d) ([a-z ]+) \|", TEXT, re.MULTILINE)
-    assert told == [(str(one.value), one.name.lower().replace("_", " ")) for one in codec.Outcome]
+@pytest.mark.parametrize(
+    ("heading", "numbers"), [("outcome", codec.Outcome), ("reason of an ask", codec.AskReason)]
+)
+def test_the_numbers_of(heading: str, numbers: type[IntEnum]) -> None:
+    found = re.search(rf"^\| {heading} \| \|\n\|---\|---\|\n((?:\|.*\n)+)", TEXT, re.MULTILINE)
+    assert found, f"the document has no table of {heading}"
+    told = re.findall(r"^\| (\d) ([a-z ]+) \|", found[1], re.MULTILINE)
+    assert told == [(str(one.value), one.name.lower().replace("_", " ")) for one in numbers]
+
+
+def test_one_claim_more_is_asked_for_and_an_older_request_asks_for_none() -> None:
+    found = re.search(r"```example claim-one-more\nrequest +(.*)\nbody +(.*)\n```", TEXT)
+    assert found, "the document has no example claim-one-more"
+    value, body = value_of(found[1]), bytes.fromhex(found[2])
+    assert msgspec.msgpack.encode(value) == body
+    request = codec.decode_request(body)
+    assert isinstance(request, codec.Claim)
+    assert (request.verb, request.reason) == (codec.Verb.ASK, codec.AskReason.SLOW_CLAIMANT)
+    assert codec.encode_request(bytes(20), request)[21:] == body
+    assert isinstance(value, list)
+    # The least that a release may say; and a number of a later one's, which is none to the codec's mind.
+    for arguments, reason in ((value[1][:3], codec.AskReason.NEEDED), ([*value[1][:6], 255], 255)):
+        other = codec.decode_request(msgspec.msgpack.encode([value[0], arguments]))
+        assert isinstance(other, codec.Claim)
+        assert other.reason == reason
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
