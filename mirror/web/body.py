@@ -1,7 +1,7 @@
 """How a body leaves this daemon: from a file by sendfile, from chunks by write, and how it ends when it must end early.
 
 Rules
-1. A body that cannot be finished ends by FIN: the transport is closed after what was written has left. Never RST
+1. A body that cannot be finished ends by FIN, after what was written has left (`mirror.web.ending`). Never RST
    (containerd fails the pull at once), never keep-alive after a short body. Measured on containerd 1.6, 1.7, 2.1.
 2. A client that goes away is normal: containerd 2.1 resets a ranged request after each chunk.
 3. Nothing is ever compressed: containerd 2.1 would decode it.
@@ -10,7 +10,9 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import IO, cast
 
@@ -21,6 +23,7 @@ from mirror.oci.byterange import ByteRange, ByteSpan, RangeInvalid
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ErrorCode, error_body
 from mirror.store.base import Blob
+from mirror.web.ending import hang_up
 
 log = logging.getLogger(__name__)
 
@@ -90,36 +93,52 @@ async def send_blob(
         elif descriptor is None:
             await send_chunks(request, response, blob.chunks(span), count_bytes)
         else:
-            await _send_file(request, response, descriptor, span, count_bytes)
+            await response.prepare(request)
+            count_bytes(await _sendfile(request, response, descriptor, span))
         return response
     finally:
-        # Not at once: a cancelled loop.sendfile may still set the position of this descriptor's number in the
-        # present round of the loop, which could by then be another file's.
-        asyncio.get_running_loop().call_soon(blob.close)
+        blob.close()
 
 
-async def _send_file(
-    request: web.Request,
-    response: web.StreamResponse,
-    descriptor: int,
-    span: ByteSpan,
-    count_bytes: CountBytes,
-) -> None:
-    await response.prepare(request)
+async def send_span(
+    request: web.Request, response: web.StreamResponse, descriptor: int, span: ByteSpan
+) -> bool:
+    """Sends a part of the body from a file, by sendfile, on a response that was prepared; may be called again for the
+    next part. The descriptor is the caller's, and may be closed as soon as this has ended.
+
+    True: all was handed to the kernel. False: the client is gone, or the file ends before the span; then the body has
+    been cut. Raises nothing, but may be cancelled; then the body is for the caller to cut."""
+    return await _sendfile(request, response, descriptor, span) == span.length_bytes
+
+
+async def _sendfile(
+    request: web.Request, response: web.StreamResponse, descriptor: int, span: ByteSpan
+) -> int:
+    """The number of bytes that were sent; where it is not the whole span, the body has been cut."""
     transport = request.transport
-    if transport is None:
-        return
+    if transport is None or span.length_bytes == 0:
+        return 0
     loop = asyncio.get_running_loop()
-    try:
-        # fallback=False: a loop without sendfile would copy at seven times the cost, and silently (measured).
-        file = cast(IO[bytes], _Descriptor(descriptor))
-        sent_bytes = await loop.sendfile(transport, file, span.start, span.length_bytes, fallback=False)
-    except (OSError, RuntimeError):
-        # The client left, or the disk failed: either way this connection is done.
-        sent_bytes = -1
-    count_bytes(max(0, sent_bytes))
+    sent_bytes = 0
+    # The client left, or the disk failed: either way this connection is done.
+    with contextlib.suppress(OSError, RuntimeError):
+        # A cancelled loop.sendfile may still set the position of the descriptor's number in the present round of the
+        # loop; were it the caller's, who may close it at once, it could by then be another file's.
+        own = os.dup(descriptor)
+        try:
+            # fallback=False: a loop without sendfile would copy at seven times the cost, and silently (measured).
+            file = cast(IO[bytes], _Descriptor(own))
+            sent_bytes = await loop.sendfile(transport, file, span.start, span.length_bytes, fallback=False)
+        finally:
+            loop.call_soon(os.close, own)
+    # aiohttp has not seen these bytes.
+    writer = request.writer
+    writer.output_size += sent_bytes
+    if writer.length is not None:
+        writer.length -= sent_bytes
     if sent_bytes != span.length_bytes:
         cut(request, response)
+    return sent_bytes
 
 
 async def send_chunks(
@@ -142,7 +161,7 @@ async def send_chunks(
 
 
 def cut(request: web.Request, response: web.StreamResponse) -> None:
-    """Ends a body before its length (rule 1). What is already written still leaves."""
+    """Ends a body before its length (rule 1): at once for the caller, who may return the response; what is already
+    written still leaves. Idempotent."""
     response.force_close()
-    if request.transport is not None:
-        request.transport.close()
+    hang_up(request)
