@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from dht.claims.claims import REASON_DONE
 from dht.claims.lookup import (
@@ -22,7 +23,7 @@ from dht.claims.lookup import (
     Undecided,
 )
 from dht.claims.rules import CLOSER_LOOKED_AT_COUNT, judge
-from dht.claims.rulings import Ruling
+from dht.claims.rulings import Granted, Holding, Lost, Pending, Ruling, Running, Wait
 from dht.claims.wire import from_wire
 from dht.contacts import Contact
 from dht.errors import FrameInvalid
@@ -38,24 +39,44 @@ from dht.wire.codec import Claim, Fence, Found, GetProviders, Verb
 
 @dataclass(frozen=True, slots=True)
 class ClaimAnswer:
-    """`providers`: whom the asked nodes named meanwhile, this node never."""
+    """`ruling`: each contact in it has this node's own knowledge of a member, else what the arbiter told. Its endpoints
+    are of families that this node speaks, so the first is where the participant is; a holder that cannot be reached has
+    none, other participants of that kind are left out. Info is empty where nobody knew it. `providers`: whom the asked
+    nodes named meanwhile, this node never."""
 
     ruling: Ruling
     arbiter: Contact
     providers: tuple[FoundProvider, ...]
 
 
+# What takes the place of an answer that was given.
+OnReplaced = Callable[[ClaimAnswer], None]
+
+
+class _Caller(Enum):
+    """GONE: cancelled."""
+
+    WAITS = "waits"
+    SERVED = "served"
+    GONE = "gone"
+
+
 @dataclass(slots=True)
 class _Asking:
-    """One claim on its way. It stays for late answers after `answer` was given."""
+    """One claim on its way. It stays for late answers after the caller was served. `is_over`: there is something to
+    tell him. `answer`: the last, if any."""
 
     key: bytes
     verb: Verb
     want: int
     progress: int
     fence: Fence | None
+    reason: int
+    on_replaced: OnReplaced | None
     lookup: ClaimLookup[FoundProvider]
-    answer: asyncio.Future[ClaimAnswer | None]
+    is_over: asyncio.Future[None]
+    answer: ClaimAnswer | None = None
+    caller: _Caller = _Caller.WAITS
     providers: list[FoundProvider] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
 
@@ -79,9 +100,17 @@ class Claiming:
         self._loop = asyncio.get_running_loop()
 
     async def claim(
-        self, key: bytes, verb: Verb, *, progress: int, fence: Fence | None, reason: int, want: int
+        self,
+        key: bytes,
+        verb: Verb,
+        *,
+        progress: int,
+        fence: Fence | None,
+        reason: int,
+        want: int,
+        on_replaced: OnReplaced | None = None,
     ) -> ClaimAnswer | None:
-        """None: no arbiter was reached within claim_deadline_s. `want` 0: providers are known and were of no use."""
+        """As DHT.claim."""
         if verb is Verb.RELEASE:
             assert fence is not None, "a release names the claim"
             self._release(key, fence, progress, reason)
@@ -98,9 +127,18 @@ class Claiming:
             hedge_s=self._node.members.hedge_s,
             providers_asked_count=self._params.ask_first_count - 1 if verb is Verb.ASK and want else 0,
         )
-        asking = _Asking(key, verb, want, progress, fence, lookup, self._loop.create_future())
+        asking = _Asking(
+            key, verb, want, progress, fence, reason, on_replaced, lookup, self._loop.create_future()
+        )
         self._do(asking, lookup.start(self._loop.time()))
-        answer = await asking.answer
+        try:
+            await asking.is_over
+        except asyncio.CancelledError:
+            asking.caller = _Caller.GONE
+            self._give_up(asking)
+            raise
+        asking.caller = _Caller.SERVED
+        answer = asking.answer
         outcome = "unreached" if answer is None else type(answer.ruling).__name__.lower()
         self._stats.claims[verb.name.lower(), outcome] += 1
         return answer
@@ -119,17 +157,34 @@ class Claiming:
                 case GiveBack(contact, fence):
                     self._give_back(asking, contact, fence)
                 case Decided(arbiter, ruling):
-                    if not asking.answer.done():
-                        asking.answer.set_result(ClaimAnswer(ruling, arbiter, tuple(asking.providers)))
+                    placed = _placed(ruling, self._providers.placed)
+                    self._decided(asking, ClaimAnswer(placed, arbiter, tuple(asking.providers)))
                 case Undecided():
-                    if not asking.answer.done():
-                        asking.answer.set_result(None)
+                    if not asking.is_over.done():
+                        asking.is_over.set_result(None)
         if asking.timer is not None:
             asking.timer.cancel()
             asking.timer = None
         due_at = asking.lookup.next_timer()
         if due_at is not None:
             asking.timer = self._loop.call_at(due_at, self._event, asking, Timer())
+
+    def _decided(self, asking: _Asking, answer: ClaimAnswer) -> None:
+        asking.answer = answer
+        if asking.caller is _Caller.GONE:
+            self._give_up(asking)
+        elif asking.caller is _Caller.SERVED:
+            self._stats.claims[asking.verb.name.lower(), "replaced"] += 1
+            if asking.on_replaced is not None:
+                asking.on_replaced(answer)
+        elif not asking.is_over.done():
+            asking.is_over.set_result(None)
+
+    def _give_up(self, asking: _Asking) -> None:
+        """What was granted is nobody's. A renewed claim is the caller's to release."""
+        answer = asking.answer
+        if answer is not None and isinstance(answer.ruling, Granted) and asking.verb is Verb.ASK:
+            self._give_back(asking, answer.arbiter, answer.ruling.fence)
 
     def _event(
         self,
@@ -140,7 +195,13 @@ class Claiming:
 
     def _ask_claim(self, asking: _Asking, contact: Contact, passed_over: tuple[bytes, ...]) -> None:
         request = Claim(
-            asking.key, asking.verb, asking.want, asking.progress, asking.fence, list(passed_over)
+            asking.key,
+            asking.verb,
+            asking.want,
+            asking.progress,
+            asking.fence,
+            list(passed_over),
+            asking.reason if asking.verb is Verb.ASK else 0,
         )
         if contact.node == self._node.own.node:
             self._loop.call_soon(self._rule_here, asking, request)
@@ -227,6 +288,21 @@ class Claiming:
             self._loop.call_soon(unreachable)
         else:
             self._protocol.ask(contact.node, to, request, done)
+
+
+def _placed(ruling: Ruling, place: Callable[[Contact], Contact]) -> Ruling:
+    def others(holdings: tuple[Holding, ...]) -> tuple[Holding, ...]:
+        placed = (Holding(place(one.contact), one.progress) for one in holdings)
+        return tuple(one for one in placed if one.contact.endpoints)
+
+    match ruling:
+        case Granted() | Pending():
+            return replace(ruling, participants=others(ruling.participants))
+        case Wait() | Lost():
+            holder = ruling.running.holder
+            placed = Running(ruling.running.fence, Holding(place(holder.contact), holder.progress))
+            return replace(ruling, running=placed, participants=others(ruling.participants))
+    return ruling
 
 
 def _ignore(reply: Reply | None) -> None:

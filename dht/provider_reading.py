@@ -69,6 +69,14 @@ class Providers:
             return known.endpoints
         return tuple(one for one in told if self._may_use(one, reply.source))
 
+    def placed(self, told: Contact) -> Contact:
+        """A member as this node knows it, anybody else as told; with endpoints of families that this node speaks."""
+        known = self._node.members.get(told.node)
+        if known is None or not known.endpoints:
+            known = told
+        endpoints = tuple(one for one in known.endpoints if self._speaks(one))
+        return Contact(known.node, known.epoch, endpoints, known.info or told.info)
+
     def reach(self, contact: Contact) -> Endpoint | None:
         return contact.reach(v4=self._protocol.speaks_v4, v6=self._protocol.speaks_v6)
 
@@ -99,5 +107,7 @@ class Providers:
         return Contact(contact.node, contact.epoch, usable, contact.info) if usable else None
 
     def _may_use(self, endpoint: Endpoint, teller: Endpoint) -> bool:
-        speaks = self._protocol.speaks_v6 if endpoint.is_v6 else self._protocol.speaks_v4
-        return speaks and may_be_told(endpoint, teller) and self._node.may_use(endpoint)
+        return self._speaks(endpoint) and may_be_told(endpoint, teller) and self._node.may_use(endpoint)
+
+    def _speaks(self, endpoint: Endpoint) -> bool:
+        return self._protocol.speaks_v6 if endpoint.is_v6 else self._protocol.speaks_v4

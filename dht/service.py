@@ -21,7 +21,7 @@ from dht.bootstrap.interfaces import is_here
 from dht.bootstrap.lan import Lan
 from dht.bootstrap.loop import Bootstrap
 from dht.bootstrap.sources import DnsSource, Source, StaticSource
-from dht.claiming import ClaimAnswer, Claiming
+from dht.claiming import ClaimAnswer, Claiming, OnReplaced
 from dht.contacts import Contact
 from dht.endpoints import Endpoint
 from dht.lookups import Lookups
@@ -118,7 +118,7 @@ class DHT:
             self._protocol = await self._server.listen_on(self._settings.listen)
             stack.callback(self._server.stop)
             self._membership = Membership(self.node, self._protocol)
-            providers = Providers(self.node, self._protocol, self.stats)
+            self._providers = providers = Providers(self.node, self._protocol, self.stats)
             self._lookups = Lookups(self.node, self._protocol, providers, self.stats)
             stack.callback(self._lookups.close)
             self._announcer = Announcer(self.node, self._protocol, self._here)
@@ -187,10 +187,32 @@ class DHT:
         fence: Fence | None = None,
         reason: int = 0,
         want: int = 16,
+        on_replaced: OnReplaced | None = None,
     ) -> ClaimAnswer | None:
         """What the arbiter of the key says; None after a release, and where none was reached within claim_deadline_s.
-        While providers are known nothing is granted; `want` 0 says that they were of no use."""
-        return await self._claiming.claim(key, verb, progress=progress, fence=fence, reason=reason, want=want)
+        While providers are known nothing is granted; `want` 0 says that they were of no use.
+
+        `reason`: of an ASK one of dht.wire.codec.AskReason; of a RELEASE the caller's, 0 where nothing failed.
+        `on_replaced`: called when a nearer arbiter's grant comes late, within rpc_timeout_s of the answer: the claim in
+        the answer is given back then, and the caller holds this one instead. Without it the next renewal tells the
+        fence. An ASK that is cancelled gives back what it is granted."""
+        return await self._claiming.claim(
+            key,
+            verb,
+            progress=progress,
+            fence=fence,
+            reason=reason,
+            want=want,
+            on_replaced=on_replaced,
+        )
+
+    def contact(self, node: bytes) -> Contact | None:
+        """Where a member can be reached, first endpoint first, and what it says of itself. None: it is no member, or
+        can be reached over no family that this node speaks. Whom a ruling names has his contact there (ClaimAnswer),
+        whether or not he is a member."""
+        known = self.members.get(node)
+        found = None if known is None else self._providers.placed(known)
+        return found if found is not None and found.endpoints else None
 
     @property
     def members(self) -> Members:
