@@ -23,6 +23,13 @@ OTHER: Final = "other"
 RPCS: Final = frozenset(NAMES.values()) | {"unknown"}
 RPC_OUTCOMES: Final = frozenset({"answered", "timeout", "challenged", "told", "ignored"})
 LOOKUP_OUTCOMES: Final = ("found", "missing", "silent", "nobody", "deadline", "isolated")
+CLAIM_VERBS: Final = frozenset({"ask", "renew", "release"})
+CLAIM_OUTCOMES: Final = frozenset(
+    {
+        *("granted", "wait", "pending", "lost", "excluded", "refused", "full"),
+        *("unreached", "replaced", "told"),
+    }
+)
 DROP_REASONS: Final = frozenset(
     {
         # The envelope: not a datagram of ours, or of another cluster.
@@ -151,6 +158,7 @@ class _DhtCollector(Collector):
             lookups[(outcome if outcome in LOOKUP_OUTCOMES else OTHER,)] += count
         yield _counter("peili_dht_lookups", "Lookups that ended, by outcome", ("outcome",), lookups)
         yield _histogram("peili_dht_lookup_hops", "Rounds of answered lookups", stats.hops)
+        yield _claims(stats)
         drops: Counts[tuple[str, ...]] = Counts()
         for reason, count in stats.drops.items():
             drops[(_drop_label(reason),)] += count
@@ -172,6 +180,14 @@ def _rpcs(stats: Stats) -> Metric:
             outcome = outcome if outcome in RPC_OUTCOMES else OTHER
             counts[direction, rpc, outcome] += count
     return _counter("peili_dht_rpcs", "Requests, by outcome", ("direction", "rpc", "outcome"), counts)
+
+
+def _claims(stats: Stats) -> Metric:
+    counts: Counts[tuple[str, ...]] = Counts()
+    for (verb, outcome), count in stats.claims.items():
+        verb = verb if verb in CLAIM_VERBS else OTHER
+        counts[verb, outcome if outcome in CLAIM_OUTCOMES else OTHER] += count
+    return _counter("peili_dht_claims", "What arbiters answered this node", ("verb", "outcome"), counts)
 
 
 def _drop_label(reason: str) -> str:

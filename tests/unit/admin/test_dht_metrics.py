@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from prometheus_client import generate_latest
 
+from dht.claims.rulings import Ruling
 from dht.lookup.lookup import Outcome
 from dht.stats import HOPS_BOUNDS, RTT_BOUNDS_S
+from dht.wire.codec import Verb
 from mirror import metrics as page
 from mirror.metrics import Metrics
 from tests.support.dht_view import View
@@ -58,6 +61,19 @@ def test_lookups_begin_at_zero() -> None:
     assert found['peili_dht_lookups_total{outcome="missing"}'] == 0
 
 
+def test_claims_by_verb_and_outcome() -> None:
+    view = View()
+    view.stats.claims["ask", "granted"] = 2
+    view.stats.claims["ask", "replaced"] = 1
+    view.stats.claims["release", "told"] = 3
+    found = {name: value for name, value in shown(view).items() if name.startswith("peili_dht_claims")}
+    assert found == {
+        'peili_dht_claims_total{outcome="granted",verb="ask"}': 2,
+        'peili_dht_claims_total{outcome="replaced",verb="ask"}': 1,
+        'peili_dht_claims_total{outcome="told",verb="release"}': 3,
+    }
+
+
 def test_counters_of_traffic() -> None:
     view = View()
     view.stats.datagrams_sent, view.stats.datagrams_received = 1, 2
@@ -91,6 +107,7 @@ def test_words_that_are_not_known_are_one_label() -> None:
         view.stats.drops[f"beacon_{number}"] += 1
         view.stats.lookups[f"invented {number}"] += 1
         view.stats.rpcs_sent[f"invented {number}", f"so {number}"] += 1
+        view.stats.claims[f"invented {number}", f"so {number}"] += 1
     view.stats.drops["mac"] = view.stats.drops["bad endpoint"] = 2
     found = shown(view)
     assert {name: value for name, value in found.items() if name.startswith("peili_dht_drops")} == {
@@ -101,6 +118,7 @@ def test_words_that_are_not_known_are_one_label() -> None:
     }
     assert found['peili_dht_lookups_total{outcome="other"}'] == 1000
     assert found['peili_dht_rpcs_total{direction="sent",outcome="other",rpc="other"}'] == 1000
+    assert found['peili_dht_claims_total{outcome="other",verb="other"}'] == 1000
     assert len(found) < 80
 
 
@@ -135,10 +153,25 @@ def test_every_lookup_outcome_of_the_dht_has_its_label() -> None:
     assert {outcome.value for outcome in Outcome} < set(page.LOOKUP_OUTCOMES)
 
 
+def test_every_ruling_that_a_claim_may_end_with_has_its_label() -> None:
+    """The others send the asker on, or answer a release, which nobody waits for."""
+    words = {one.__name__.lower() for one in get_args(Ruling)} - {"redirect", "notjoined", "released"}
+    assert len(words) >= 7
+    assert words | {"unreached", "told", "replaced"} == page.CLAIM_OUTCOMES
+    assert {verb.name.lower() for verb in Verb} == page.CLAIM_VERBS
+
+
 @pytest.mark.parametrize(
     "words",
-    [page.RPCS, page.RPC_OUTCOMES, page.LOOKUP_OUTCOMES, page.DROP_REASONS],
-    ids=["rpc", "rpc outcome", "lookup", "drop"],
+    [
+        page.RPCS,
+        page.RPC_OUTCOMES,
+        page.LOOKUP_OUTCOMES,
+        page.DROP_REASONS,
+        page.CLAIM_VERBS,
+        page.CLAIM_OUTCOMES,
+    ],
+    ids=["rpc", "rpc outcome", "lookup", "drop", "claim", "claim outcome"],
 )
 def test_every_label_is_documented(words: frozenset[str]) -> None:
     named = set(re.findall(r"`(\w+)`", DOCUMENT))
