@@ -1,16 +1,21 @@
 """A herd that wants one key, in virtual time: the real claim lookups, claims and rules over a network that delays and
 loses datagrams. Counts who fetches from the origin.
 
-A host that was granted the claim fetches for FETCH_S and renews once a second. A host that waits has nine tenths of
-what the holder has. When one has all of it, every node knows a provider and whoever asks is content.
+A host that was granted the claim fetches, from what others have on, and renews once a second; whatever it is told then,
+it fetches to the end. All of it takes FETCH_S; of the first that are granted `slow_count` take SLOW_FETCH_S and then
+`mute_count` never get a byte, until their claim is over. A host that waits has nine tenths of what the holder has. When
+one has all of it, every node knows a provider and whoever asks is content.
+
+Hosts ask for one claim more as mirror.steer does: held for HELD_LONG_S without a byte, or while what the holder has
+grows at less than half of the usual rate. Whoever helped and is not faster by GAIN gives his claim back.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dht.claims.claims import REASON_DONE, Claims
@@ -44,11 +49,10 @@ from dht.endpoints import Endpoint
 from dht.ids import distance
 from dht.lookup.lookup import Answered, Report, Silent, Timer
 from dht.params import Params
-from dht.wire.codec import Claim, Fence, Verb
+from dht.wire.codec import AskReason, Claim, Fence, Verb
+from tests.support.claim_herd_host import FETCH_S, GAIN, PACE_S, SLOW_FETCH_S, TOTAL_PROGRESS, Host
 
 PARAMS = Params()
-FETCH_S = 6.0
-TOTAL_PROGRESS = 100_000
 RENEW_S = 1.0
 # Hosts that found no arbiter ask again.
 RETRY_S = 0.5
@@ -56,28 +60,6 @@ RETRY_S = 0.5
 
 class Provider(NamedTuple):
     node: bytes
-
-
-@dataclass
-class Host:
-    """`view`: the members it knows. `is_member`: has joined, so it may rule."""
-
-    contact: Contact
-    view: dict[bytes, Contact]
-    claims: Claims
-    is_alive: bool = True
-    has_joined: bool = True
-    strikes: dict[bytes, int] = field(default_factory=dict)
-    known: Fence | None = None
-    held: Fence | None = None
-    fetching_since: float | None = None
-    fed: int = 0
-    is_content: bool = False
-
-    def progress(self, now: float) -> int:
-        if self.fetching_since is None:
-            return self.fed
-        return max(self.fed, min(TOTAL_PROGRESS, int((now - self.fetching_since) / FETCH_S * TOTAL_PROGRESS)))
 
 
 class Herd:
@@ -91,6 +73,9 @@ class Herd:
         missing_share: float = 0.0,
         loss: float = 0.0,
         rtt_s: tuple[float, float] = (0.0005, 0.01),
+        slow_count: int = 0,
+        mute_count: int = 0,
+        asks_for_more: bool = True,
     ) -> None:
         self.rng = random.Random(seed)
         self.now = 0.0
@@ -99,8 +84,17 @@ class Herd:
         self._rtt_s = rtt_s
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
-        self.is_complete = False
+        self._slow_count = slow_count
+        self._mute_count = mute_count
+        self._asks_for_more = asks_for_more
+        self._providers: list[Provider] = []
+        self.completed_at: float | None = None
+        self.first_byte_at: float | None = None
+        # Who began, and what of the key he gets from the origin.
         self.fetched: list[bytes] = []
+        self.copies_count = 0.0
+        self.asked_for_more: Counter[AskReason] = Counter()
+        self.running_max_count = 0
         self.rulings: list[Ruling] = []
         contacts = [
             Contact(self.rng.randbytes(20), 1, (Endpoint("10.0.0.1", 1 + number),), b"")
@@ -138,7 +132,14 @@ class Herd:
     def want(self, host: Host) -> None:
         """The host asks until it has the key."""
         if host.is_alive and not host.is_content:
-            self._look(host, Verb.ASK, host.known)
+            if host.wanting_since is None:
+                host.wanting_since = self.now
+            reason = host.reason(self.now) if self._asks_for_more else AskReason.NEEDED
+            self._look(host, Verb.ASK, host.known, reason)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.completed_at is not None
 
     def die(self, host: Host) -> None:
         host.is_alive = False
@@ -150,9 +151,13 @@ class Herd:
     def _near(self, host: Host, key: bytes, count: int) -> list[Contact]:
         return heapq.nsmallest(count, host.view.values(), key=lambda one: distance(one.node, key))
 
-    def _look(self, host: Host, verb: Verb, fence: Fence | None) -> None:
+    def _look(
+        self, host: Host, verb: Verb, fence: Fence | None, reason: AskReason = AskReason.NEEDED
+    ) -> None:
         if not host.is_alive:
             return
+        if reason is not AskReason.NEEDED:
+            self.asked_for_more[reason] += 1
         if host.has_joined:
             candidates = [*self._near(host, self.key, PARAMS.replicas_count), host.contact]
         else:
@@ -167,7 +172,7 @@ class Herd:
             hedge_s=lambda _: PARAMS.hedge_start_s,
             providers_asked_count=2 if verb is Verb.ASK else 0,
         )
-        _Asking(self, host, lookup, verb, fence).do(lookup.start(self.now))
+        _Asking(self, host, lookup, verb, fence, reason).do(lookup.start(self.now))
 
     def rule(self, host: Host, request: Claim, asker: Contact) -> tuple[Ruling, list[Provider]]:
         own = distance(host.contact.node, self.key)
@@ -183,20 +188,25 @@ class Herd:
             is_source_known=bool(providers),
         )
         self.rulings.append(ruling)
+        self.running_max_count = max(self.running_max_count, host.claims.running_count)
         return ruling, providers
 
     def providers(self) -> list[Provider]:
-        return [Provider(self.fetched[0])] if self.is_complete else []
+        return self._providers
 
     def decided(self, host: Host, ruling: Ruling) -> None:
         match ruling:
-            case Granted(fence):
-                self._granted(host, fence)
+            case Granted():
+                self._granted(host, ruling)
             case Wait(running, again_s) | Lost(running, again_s):
-                host.held, host.known = None, running.fence
-                host.fed = max(host.fed, running.holder.progress * 9 // 10)
+                self._not_granted(host)
+                host.known = running.fence
+                if host.fetching_since is None:
+                    host.fed = max(host.fed, running.holder.progress * 9 // 10)
+                    host.slow_per_s = host.pace(running, self.now)
                 self._again(host, again_s)
             case Pending(again_s) | Excluded(again_s) | Refused(again_s) | Full(again_s) | NotJoined(again_s):
+                self._not_granted(host)
                 self._again(host, again_s)
             case Redirect() | Released():
                 raise AssertionError(ruling)
@@ -210,14 +220,51 @@ class Herd:
         elif host.held is None and not host.is_content:
             self.at(self.now + again_s, lambda: self._renew(host))
 
-    def _granted(self, host: Host, fence: Fence) -> None:
+    def _granted(self, host: Host, granted: Granted) -> None:
         is_new = host.fetching_since is None
-        host.held = host.known = fence
+        host.held = host.known = granted.fence
         if is_new:
             host.fetching_since = self.now
+            # What others have is drained first.
+            host.fed = max(host.fed, *(one.progress for one in granted.participants), 0)
             self.fetched.append(host.contact.node)
-            self.at(self.now + FETCH_S, lambda: self._finish(host))
+            number = len(self.fetched)
+            host.is_mute = self._slow_count < number <= self._slow_count + self._mute_count
+            host.fetch_s = SLOW_FETCH_S if number <= self._slow_count else FETCH_S
+            if not host.is_mute:
+                left = 1 - host.fed / TOTAL_PROGRESS
+                self.copies_count += left
+                self.first_byte_at = self.first_byte_at or self.now
+                self.at(self.now + host.fetch_s * left, lambda: self._finish(host))
+                self.at(self.now + PACE_S, lambda: self._judge_help(host))
         self.at(self.now + RENEW_S * self.rng.uniform(0.9, 1.0), lambda: self._renew(host))
+
+    def _not_granted(self, host: Host) -> None:
+        host.held = None
+        if host.is_mute:
+            # Its containerd gives up, too, and asks again.
+            host.is_mute, host.fetching_since = False, None
+
+    def _judge_help(self, host: Host) -> None:
+        slow_per_s, host.slow_per_s = host.slow_per_s, None
+        is_in_vain = slow_per_s is not None and TOTAL_PROGRESS / host.fetch_s < GAIN * slow_per_s
+        if is_in_vain and host.held is not None and not host.is_content:
+            self._release(host, host.held)
+
+    def _release(self, host: Host, fence: Fence) -> None:
+        """It fetches on, without a claim."""
+        host.held = host.known = None
+        request = Claim(self.key, Verb.RELEASE, 0, host.progress(self.now), fence, [], REASON_DONE)
+
+        def answer(to: Host) -> Callable[[], None]:
+            self.rule(to, request, host.contact)
+            return lambda: None
+
+        arbiter = self.by_node[fence.arbiter]
+        if arbiter is host:
+            answer(host)
+        else:
+            self.send(host, arbiter.contact, answer, lambda: None)
 
     def _renew(self, host: Host) -> None:
         if host.known is not None and not host.is_content:
@@ -225,8 +272,10 @@ class Herd:
 
     def _finish(self, host: Host) -> None:
         if host.is_alive:
-            self.is_complete = True
             host.is_content = True
+            if not self.is_complete:
+                self.completed_at = self.now
+                self._providers = [Provider(host.contact.node)]
 
     # -- datagrams -------------------------------------------------------------------------------------------------
 
@@ -271,13 +320,20 @@ class _Asking:
     """Carries out one claim lookup."""
 
     def __init__(
-        self, herd: Herd, host: Host, lookup: ClaimLookup[Provider], verb: Verb, fence: Fence | None
+        self,
+        herd: Herd,
+        host: Host,
+        lookup: ClaimLookup[Provider],
+        verb: Verb,
+        fence: Fence | None,
+        reason: AskReason,
     ) -> None:
         self._herd = herd
         self._host = host
         self._lookup = lookup
         self._verb = verb
         self._fence = fence
+        self._reason = reason
         self._has_providers = False
 
     def do(self, commands: Iterable[Command[Provider]]) -> None:
@@ -315,7 +371,8 @@ class _Asking:
 
     def _ask_claim(self, contact: Contact, passed_over: tuple[bytes, ...]) -> None:
         herd, host = self._herd, self._host
-        request = Claim(herd.key, self._verb, 16, host.progress(herd.now), self._fence, list(passed_over))
+        progress = host.progress(herd.now)
+        request = Claim(herd.key, self._verb, 16, progress, self._fence, list(passed_over), self._reason)
 
         def answer(to: Host) -> Callable[[], None]:
             ruling, providers = herd.rule(to, request, host.contact)

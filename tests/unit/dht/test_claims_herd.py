@@ -8,7 +8,9 @@ from functools import partial
 import pytest
 
 from dht.claims.rulings import Granted
-from tests.support.claim_herd import FETCH_S, Herd
+from dht.wire.codec import AskReason
+from tests.support.claim_herd import PARAMS, Herd
+from tests.support.claim_herd_host import FETCH_S, SLOW_FETCH_S
 
 STAGGER_S = 0.5
 END_S = 40.0
@@ -140,3 +142,70 @@ def test_a_herd_that_pulls_while_it_joins_fetches_one_copy() -> None:
         start(herd)
         herd.run(END_S)
         assert copies([herd]) == 1
+
+
+# -- claimants that are slow, or bring nothing ---------------------------------------------------------------------
+
+
+def run(herd: Herd, end_s: float = 100.0) -> Herd:
+    start(herd)
+    herd.run(end_s)
+    return herd
+
+
+@pytest.mark.parametrize(("missing_share", "loss"), [(0.0, 0.0), (0.05, 0.0), (0.0, 0.02)])
+def test_a_slow_claimant_is_helped_by_one(missing_share: float, loss: float) -> None:
+    """The first takes ten times as long as any other would."""
+    herds = []
+    for seed in range(4):
+        herds.append(run(Herd(seed, 40, slow_count=1, missing_share=missing_share, loss=loss)))
+        assert herds[-1].completed_at is not None
+        assert herds[-1].completed_at < SLOW_FETCH_S / 3
+        assert herds[-1].copies_count < 2, "the second begins where the first is"
+    assert copies(herds) <= 2.25
+
+
+def test_where_the_origin_is_slow_for_everybody_help_in_vain_is_rare() -> None:
+    herd = run(Herd(1, 40, slow_count=40))
+    assert herd.asked_for_more[AskReason.SLOW_CLAIMANT] > 100
+    assert copies([herd]) <= 3, "at once, and once more after half a minute"
+    assert herd.running_max_count == 2
+
+
+def test_without_asking_for_more_a_slow_claimant_is_waited_for() -> None:
+    """What the others are measured against."""
+    herd = run(Herd(1, 40, slow_count=1, asks_for_more=False))
+    assert herd.completed_at is not None
+    assert herd.completed_at >= SLOW_FETCH_S
+    assert copies([herd]) == 1
+
+
+def test_one_claimant_that_never_brings_a_byte_costs_its_time_and_no_second_copy() -> None:
+    for seed in range(4):
+        herd = run(Herd(seed, 40, mute_count=1))
+        assert copies([herd]) == 2
+        assert herd.copies_count == 1
+        assert not herd.asked_for_more, "the next one's bytes come before anybody is held for long"
+
+
+@pytest.mark.parametrize("mute_count", [2, 3, 4, 6])
+def test_of_several_that_never_bring_a_byte_more_are_tried_at_once(mute_count: int) -> None:
+    for seed in range(3):
+        herd = run(Herd(seed, 40, mute_count=mute_count))
+        alone = run(Herd(seed, 40, mute_count=mute_count, asks_for_more=False))
+        assert herd.first_byte_at is not None
+        assert alone.first_byte_at is not None
+        assert alone.first_byte_at >= 10.0 * mute_count, "one after the other"
+        assert herd.first_byte_at <= alone.first_byte_at * (0.8 if mute_count == 2 else 0.7)
+        copies([herd, alone])
+        assert herd.copies_count <= 2, "at most one more than was needed"
+
+
+def test_an_origin_that_is_silent_is_not_asked_by_everybody() -> None:
+    hosts_count = 100
+    herd = run(Herd(1, hosts_count, mute_count=10**6), 60.0)
+    assert not herd.is_complete
+    assert herd.asked_for_more[AskReason.HELD_LONG] > 10 * hosts_count
+    assert herd.running_max_count == PARAMS.claims_per_key_count
+    # Five at a time, ten seconds each, and fewer at the beginning.
+    assert len(herd.fetched) < hosts_count / 4
