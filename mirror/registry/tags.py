@@ -27,6 +27,7 @@ from mirror.tags.answers import TagAnswers
 from mirror.tags.base import TagName
 from mirror.tags.rules import AskedAt, Refuse, Stale
 from mirror.web.body import error_response
+from mirror.web.ending import hang_up
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,5 @@ def _words(stale: Stale) -> str:
 
 def _hang_up(request: web.Request) -> web.StreamResponse:
     """Ends the connection without an answer."""
-    if request.transport is not None:
-        request.transport.close()
+    hang_up(request)
     return web.Response(status=404)

@@ -156,6 +156,10 @@ async def send_chunks(
         log.info("a body was ended early: %s", exc)
         cut(request, response)
         return False
+    if request.writer.length:
+        log.warning("a body was ended early: its source gave %d bytes too few", request.writer.length)
+        cut(request, response)
+        return False
     await response.write_eof()
     return True
 

@@ -17,16 +17,42 @@ FAREWELL_S = 5.0
 # A request that was sent already, or a few. More is nobody who has understood that we are done.
 FAREWELL_MAX_BYTES = 256 * 1024
 
-# Connections of an application that are on their way out. Whoever stops the application waits for these, or ends them.
-FAREWELLS: web.AppKey[set[Farewell]] = web.AppKey("farewells", set)
+
+class Farewells:
+    """The connections of one application that are on their way out."""
+
+    def __init__(self) -> None:
+        self._open: set[Farewell] = set()
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    def add(self, one: Farewell) -> None:
+        self._open.add(one)
+        self._none_open.clear()
+
+    def discard(self, one: Farewell) -> None:
+        self._open.discard(one)
+        if not self._open:
+            self._none_open.set()
+
+    async def end(self, within_s: float) -> None:
+        """Those that take longer are closed whatever is still to leave."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._none_open.wait()
+        except TimeoutError:
+            for one in self._open:
+                one.abort()
+            await self._none_open.wait()
+
+
+FAREWELLS: web.AppKey[Farewells] = web.AppKey("farewells", Farewells)
 
 
 class Farewell(asyncio.Protocol):
-    """Takes a connection over from aiohttp, which would close it at once."""
+    """Takes a connection over from aiohttp, which would close it at once. `known`: who may have to wait for its end."""
 
-    def __init__(
-        self, former: RequestHandler, transport: asyncio.Transport, known: set[Farewell] | None
-    ) -> None:
+    def __init__(self, former: RequestHandler, transport: asyncio.Transport, known: Farewells | None) -> None:
         self._former = former
         self._transport = transport
         self._known = known
@@ -45,9 +71,8 @@ class Farewell(asyncio.Protocol):
         else:
             self._transport.resume_reading()
 
-    def end(self) -> None:
-        """At once. What is written already still leaves, unless input is unread."""
-        self._transport.close()
+    def abort(self) -> None:
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._left_bytes -= len(data)
@@ -63,7 +88,11 @@ class Farewell(asyncio.Protocol):
 
 def hang_up(request: web.Request) -> None:
     """Ends the connection of a request. What is already written still leaves; nothing more can be written."""
-    former = request.protocol
+    part(request.protocol, request.app.get(FAREWELLS))
+
+
+def part(former: RequestHandler, known: Farewells | None) -> None:
+    """As `hang_up`."""
     transport = former.transport
     if transport is not None and not transport.is_closing():
-        Farewell(former, transport, request.app.get(FAREWELLS)).begin()
+        Farewell(former, transport, known).begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -10,6 +11,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from mirror.errors import MirrorError
+from mirror.web.ending import FAREWELLS, Farewells, part
+from mirror.web.gate import ConnectionLimits, Newcomer
+from mirror.web.guard import RequestGuard
 
 # Enough for a herd that arrives within one round of accepts; the kernel caps it at net.core.somaxconn.
 BACKLOG_COUNT = 1024
@@ -18,6 +22,10 @@ HEADER_MAX_BYTES = 16 * 1024
 # Longer than the 90 s after which containerd closes an idle connection itself: it never sends a request on one that we
 # are just closing.
 KEEPALIVE_S = 120.0
+# What a cancelled answer needs to let go of its sources.
+CANCEL_S = 1.0
+# A client on its way out ends its side within a round trip; the daemon has two seconds to leave.
+FAREWELL_AT_STOP_S = 0.5
 # Any free port shall be free for datagrams as well. One in some hundred is not.
 PORT_TRIES_COUNT = 8
 
@@ -84,19 +92,34 @@ _http_log.addFilter(_is_no_garbage)
 class Listener:
     """One application on one socket, from `start` to `stop`."""
 
-    def __init__(self, app: web.Application, sock: socket.socket, *, drain_s: float) -> None:
-        """`drain_s`: how long `stop` lets open requests go on before it closes them."""
+    def __init__(
+        self,
+        app: web.Application,
+        sock: socket.socket,
+        *,
+        drain_s: float,
+        limits: ConnectionLimits | None = None,
+    ) -> None:
+        """`drain_s`: how long `stop` lets open requests go on before it ends them. `limits` None: only this host's
+        programs can connect, and may."""
         self._sock = sock
+        self._drain_s = drain_s
+        self._limits = limits
+        self._guard = RequestGuard()
+        self._farewells = Farewells()
+        self._serving: asyncio.Server | None = None
+        app[FAREWELLS] = self._farewells
+        app.middlewares.insert(0, self._guard.middleware)
         self._runner = web.AppRunner(
             app,
             access_log=None,
             logger=_http_log,
             handle_signals=False,
             handler_cancellation=True,  # a client's reset ends the fetch behind it at once
-            keepalive_timeout=KEEPALIVE_S,
+            keepalive_timeout=limits.keepalive_s if limits else KEEPALIVE_S,
             max_line_size=HEADER_MAX_BYTES,
             max_field_size=HEADER_MAX_BYTES,
-            shutdown_timeout=drain_s,
+            shutdown_timeout=CANCEL_S,
         )
 
     @property
@@ -107,9 +130,34 @@ class Listener:
 
     async def start(self) -> None:
         await self._runner.setup()
-        await web.SockSite(self._runner, self._sock, backlog=BACKLOG_COUNT).start()
+        loop = asyncio.get_running_loop()
+        self._serving = await loop.create_server(self._accepted, sock=self._sock, backlog=BACKLOG_COUNT)
 
     async def stop(self) -> None:
         """Closes the socket at once, then waits for open requests. Idempotent."""
+        if self._serving is not None:
+            self._serving.close()
+            self._serving = None
+            await asyncio.sleep(0)  # requests that were read have begun then
+            self._end_idle()
+            if not await self._guard.all_ended(self._drain_s):
+                self._guard.cancel_all()
+                await self._guard.all_ended(CANCEL_S)
         await self._runner.cleanup()
+        await self._farewells.end(FAREWELL_AT_STOP_S)
         self._sock.close()
+
+    def _accepted(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None
+        return server() if self._limits is None else Newcomer(server, self._limits)
+
+    def _end_idle(self) -> None:
+        """And lets the others end with the request that they have."""
+        server = self._runner.server
+        assert server is not None
+        busy = self._guard.connections()
+        for connection in server.connections:
+            connection.close()
+            if connection not in busy:
+                part(connection, self._farewells)

@@ -72,10 +72,12 @@ class RawClient:
 
 @contextlib.asynccontextmanager
 async def raw_client(
-    address: tuple[str, int], *, receive_buffer_bytes: int | None = None
+    address: tuple[str, int], *, receive_buffer_bytes: int | None = None, own_address: str = ""
 ) -> AsyncIterator[RawClient]:
     """`receive_buffer_bytes`: a small one makes the server wait for us to read."""
     with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as sock:
+        if own_address:
+            sock.bind((own_address, 0))
         if receive_buffer_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         sock.setblocking(False)
