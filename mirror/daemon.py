@@ -11,12 +11,12 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from dht.service import DHT
 from mirror.admin.server import AdminServer, metrics_app
@@ -24,11 +24,12 @@ from mirror.advertise.advertiser import Advertiser
 from mirror.data_dir import owned
 from mirror.discovery.dht_discovery import DhtDiscovery
 from mirror.discovery.dht_settings import DHT_USE, dht_settings, own_peers
-from mirror.download.download import DownloadPorts
-from mirror.download.downloads import Downloads
+from mirror.herd.herd import Herd
+from mirror.herding import HerdAround, herding
 from mirror.identity import Identity, begin
 from mirror.metrics import Metrics
 from mirror.origins import Around, Origins, origins
+from mirror.peer.channels import Channels
 from mirror.peer.client import PeerClient
 from mirror.peer.server import PeerServer
 from mirror.peer.strangers import Strangers
@@ -61,7 +62,7 @@ class _Parts:
     store: ContentStore
     dht: DHT
     discovery: DhtDiscovery
-    downloads: Downloads
+    herd: Herd
     origins: Origins
     advertiser: Advertiser
     registry: Registry
@@ -75,6 +76,7 @@ class Daemon:
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._stopping = asyncio.Event()
+        self._content_root: Callable[[], Path | None] = lambda: None
 
     def stop(self) -> None:
         self._stopping.set()
@@ -102,7 +104,20 @@ class Daemon:
             ports = [it.getsockname()[1] for it in sockets.values()]
             around = Around(store, discovery, client, metrics, lambda: len(dht.members), ports)
             upstream = await stack.enter_async_context(origins(settings, around))
-            parts = self._parts(around, dht, discovery, upstream, keys, identity, strangers)
+            herd_around = HerdAround(
+                store,
+                self._content_root,
+                dht,
+                discovery,
+                own,
+                client,
+                strangers,
+                metrics,
+                identity.node,
+                peer_port,
+            )
+            herd, channels = await stack.enter_async_context(herding(settings, herd_around))
+            parts = self._parts(around, dht, discovery, upstream, keys, identity, strangers, herd, channels)
             peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S)
             registry = Listener(parts.registry.app, sockets["registry"], drain_s=DRAIN_S)
             admin = Listener(self._admin(parts, identity).app, sockets["admin"], drain_s=ADMIN_DRAIN_S)
@@ -119,7 +134,7 @@ class Daemon:
                     for service in (
                         parts.store,
                         parts.discovery,
-                        parts.downloads,
+                        parts.herd,
                         parts.advertiser,
                         parts.origins,
                     )
@@ -169,11 +184,13 @@ class Daemon:
         wanted = self._settings.store
         if isinstance(wanted, DirectoryStoreSettings):
             return DirectoryStore(wanted.store_dir, quota_bytes=wanted.cache_size_bytes)
-        return ContainerdStore(
+        runtime = ContainerdStore(
             wanted.containerd_sock,
             namespaces=wanted.containerd_namespaces,
             content_path=wanted.containerd_content_path,
         )
+        self._content_root = lambda: runtime.content_root
+        return runtime
 
     def _dht(self, identity: Identity, secret: ClusterSecret | None, peer_port: int) -> DHT:
         settings = self._settings
@@ -199,15 +216,12 @@ class Daemon:
         keys: tuple[Subkey, ...],
         identity: Identity,
         strangers: Strangers,
+        herd: Herd,
+        channels: Channels,
     ) -> _Parts:
         settings, store, metrics = self._settings, around.store, around.metrics
         metrics.show_dht(dht)
-        rng = random.Random()
-        ports = DownloadPorts(
-            discovery, around.client, store.discard_ingest, metrics.peer_received_bytes.inc, time.monotonic
-        )
-        downloads = Downloads(ports, rng)
-        content = Content(store, downloads, upstream.relay, metrics, ManifestCache())
+        content = Content(store, herd, upstream.relay, metrics, ManifestCache())
         failures = OriginFailures(upstream.prober, metrics, time.monotonic)
         tags = TagRequests(upstream.tags, content, failures, metrics)
         answerers = Answerers(content, tags, failures, upstream.saw_registry)
@@ -216,7 +230,7 @@ class Daemon:
             store,
             dht,
             discovery,
-            downloads,
+            herd,
             upstream,
             Advertiser(store, discovery, metrics.announced.set),
             Registry(answerers, policy, metrics),
@@ -228,6 +242,8 @@ class Daemon:
                 metrics.peer_served_bytes.inc,
                 strangers,
                 upstream.keeper.told,
+                channels.accept,
+                herd,
             ),
             metrics,
         )

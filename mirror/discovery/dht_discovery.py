@@ -51,6 +51,10 @@ class DhtDiscovery:
             raise DiscoveryFailed(f"--peer-addr: {exc}") from exc
 
     @property
+    def has_begun(self) -> bool:
+        return self._begun.is_set()
+
+    @property
     def unready(self) -> str | None:
         return self._dht.unready if self._begun.is_set() else "the DHT has not begun"
 

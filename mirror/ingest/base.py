@@ -104,6 +104,10 @@ class IngestWatch(Protocol):
         """How far the runtime is with this digest, from memory: no I/O. None: it downloads no such thing."""
         ...
 
+    def total_bytes(self, digest: Digest) -> int | None:
+        """The size that the runtime expects, from memory. None: it downloads no such thing, or does not know."""
+        ...
+
     def open(self, digest: Digest) -> IngestFile:
         """Possible from `Born` until some seconds after `Committed` or `Vanished`. Does not wait for
         anything. Raises: ContentNotFound, StoreUnavailable (no descriptor is left)."""

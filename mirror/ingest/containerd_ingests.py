@@ -67,6 +67,9 @@ class ContainerdIngests:
     def size_bytes(self, digest: Digest) -> int | None:
         return self._table.size_bytes(digest)
 
+    def total_bytes(self, digest: Digest) -> int | None:
+        return self._table.total_bytes(digest)
+
     def open(self, digest: Digest) -> IngestFile:
         key = self._table.key_to_open(digest)
         file = None if key is None or self._folder is None else self._folder.file_of(key)

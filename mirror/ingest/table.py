@@ -134,6 +134,10 @@ class IngestTable:
         leader = self._leaders.get(digest)
         return None if leader is None else leader.size_bytes
 
+    def total_bytes(self, digest: Digest) -> int | None:
+        leader = self._leaders.get(digest)
+        return None if leader is None else leader.total_bytes
+
     def key_to_open(self, digest: Digest) -> IngestKey | None:
         if (leader := self._leaders.get(digest)) is not None:
             return leader.key

@@ -5,13 +5,15 @@ Never searches further: what is not here is a 404 (the hop guard by design).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from aiohttp import web
 
 from dht.ids import NodeId
 from mirror.errors import ContentNotFound, StoreUnavailable
-from mirror.oci.byterange import RangeInvalid
+from mirror.oci.byterange import ByteSpan, RangeInvalid
 from mirror.oci.digest import Digest, DigestInvalid
 from mirror.oci.errors import ErrorCode
 from mirror.peer import wire
@@ -21,9 +23,44 @@ from mirror.secret import Subkey
 from mirror.store.base import ContentStore
 from mirror.tags.base import TagName
 from mirror.tags.image_name import parse_tag_name
-from mirror.web.body import error_response, range_error, send_blob
+from mirror.web.body import content_headers, error_response, range_error, send_blob, send_span, span_of
 
 TellTag = Callable[[TagName], TagAnswer | None]
+
+
+class Portion(Protocol):
+    """Bytes `span` of a blob, at the same place of an open file."""
+
+    @property
+    def descriptor(self) -> int: ...
+
+    @property
+    def span(self) -> ByteSpan: ...
+
+
+class Lender(Protocol):
+    """Blobs that are on their way to this host."""
+
+    def size_bytes(self, digest: Digest) -> int | None:
+        """None: no such blob is, or its size is not known."""
+        ...
+
+    def lend(self, digest: Digest, span: ByteSpan) -> AbstractContextManager[Sequence[Portion] | None]:
+        """In order, readable meanwhile. None: not all of it is here."""
+        ...
+
+
+class NothingLent:
+    """For a host that shares only what is whole."""
+
+    def size_bytes(self, digest: Digest) -> int | None:
+        return None
+
+    @contextmanager
+    def lend(self, digest: Digest, span: ByteSpan) -> Iterator[Sequence[Portion] | None]:
+        yield None
+
+
 AcceptChannel = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -46,6 +83,7 @@ class PeerServer:
         strangers: Strangers,
         tell_tag: TellTag = tell_nothing,
         accept_channel: AcceptChannel | None = None,
+        lender: Lender | None = None,
     ) -> None:
         self._store = store
         self._keys = tuple(keys)
@@ -55,6 +93,7 @@ class PeerServer:
         self._strangers = strangers
         self._tell_tag = tell_tag
         self._accept_channel = accept_channel
+        self._lender = lender or NothingLent()
         self._app = web.Application(client_max_size=0)
         self._app.router.add_get(wire.BLOB_PATH + "{digest}", self._blob, allow_head=True)
         self._app.router.add_get(wire.TAG_PATH, self._tag, allow_head=False)
@@ -79,15 +118,41 @@ class PeerServer:
         head = request.method == "HEAD"
         try:
             digest = Digest.parse(request.match_info["digest"])
-            blob = await self._store.open(digest)
         except DigestInvalid as exc:
             return error_response(ErrorCode.DIGEST_INVALID, str(exc), head=head)
+        part = await self._part(request, digest)
+        if part is not None:
+            return part
+        try:
+            blob = await self._store.open(digest)
         except (ContentNotFound, StoreUnavailable) as exc:
             return error_response(ErrorCode.BLOB_UNKNOWN, str(exc), head=head)
         try:
             return await send_blob(request, blob, digest, "application/octet-stream", self._count_bytes)
         except RangeInvalid as exc:
             return range_error(exc)
+
+    async def _part(self, request: web.Request, digest: Digest) -> web.StreamResponse | None:
+        """Of a blob that is on its way to this host, or came a moment ago. Looked for first: the store may have to ask
+        containerd about what is new. None: not of all that is asked for."""
+        size_bytes = self._lender.size_bytes(digest)
+        if size_bytes is None or request.method == "HEAD":
+            return None
+        try:
+            span, partial = span_of(request, size_bytes)
+        except RangeInvalid:
+            return None
+        with self._lender.lend(digest, span) as portions:
+            if portions is None:
+                return None
+            headers = content_headers(digest, "application/octet-stream", span, size_bytes, partial)
+            response = web.StreamResponse(status=206 if partial else 200, headers=headers)
+            await response.prepare(request)
+            for portion in portions:
+                if not await send_span(request, response, portion.descriptor, portion.span):
+                    break
+                self._count_bytes(portion.span.length_bytes)
+            return response
 
     async def _tag(self, request: web.Request) -> web.StreamResponse:
         refusal = self._refusal(request)

@@ -1,21 +1,24 @@
-"""Content by digest for this host's clients: the store, then peers, then, with a relay, the origin. Knows no tags.
+"""Content by digest for this host's clients: the store, then the herd, then, with a relay, the origin. Knows no tags.
 
 What a request with the hop header asks for is never searched for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
 
-from mirror.download.download import Reading
-from mirror.download.downloads import Downloads
-from mirror.errors import ContentNotFound, StoreUnavailable, TransferError
+from mirror.errors import ContentNotFound, MirrorError, StoreUnavailable, TransferError
+from mirror.herd.errors import Missed
+from mirror.herd.herd import Herd
+from mirror.herd.reading import Reading as HerdReading
 from mirror.metrics import Metrics
 from mirror.oci.byterange import ByteRange, ByteSpan
 from mirror.oci.digest import Digest
@@ -24,8 +27,10 @@ from mirror.oci.manifest import MANIFEST_MAX_BYTES, MANIFEST_MEDIA_TYPES, Manife
 from mirror.origin.base import FetchedManifest, Repository
 from mirror.origin.errors import OriginAbsent
 from mirror.registry.manifests import HeldManifest, ManifestCache
+from mirror.relay.reading import Reading
+from mirror.steer.events import RefusalKind
 from mirror.store.base import ContentStore
-from mirror.web.body import content_headers, send_blob, send_chunks, span_of
+from mirror.web.body import content_headers, cut, send_blob, send_chunks, send_span, span_of
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +48,9 @@ class Answer:
         self.wanted = wanted
         self.is_local_only = False
         self.is_relayed = True
+        self.at_fallback = False
+        # What the origin said to an anonymous question after it failed this host.
+        self.refusal_kind = RefusalKind.NOT_ASKED
         self.headers: dict[str, str] = {}
         self.outcome = "miss"
         self.reason = ""
@@ -69,7 +77,7 @@ class Content:
     """`relay` None: what no peer has is a miss."""
 
     store: ContentStore
-    downloads: Downloads
+    herd: Herd
     relay: Relaying | None
     metrics: Metrics
     manifests: ManifestCache
@@ -78,7 +86,7 @@ class Content:
 
     async def send_manifest(self, answer: Answer, held: HeldManifest, digest: Digest) -> web.StreamResponse:
         # Each time: the sizes of the manifest that was asked for last are those of the blobs asked for next.
-        self.downloads.learn_sizes(held.manifest)
+        self.herd.learn_sizes(held.manifest)
         request, size_bytes = answer.request, len(held.data)
         span, partial = span_of(request, size_bytes)
         headers = content_headers(digest, held.manifest.media_type, span, size_bytes, partial)
@@ -138,10 +146,32 @@ class Content:
             return False
         return True
 
+    async def note_refusal(self, answer: Answer, digest: Digest) -> None:
+        """The origin refused this host a manifest that is not given here either: claims end by it."""
+        with contextlib.suppress(MirrorError):
+            async with self._asked(answer, digest) as reading:
+                await reading.whole(MANIFEST_MAX_BYTES)
+
+    @contextlib.asynccontextmanager
+    async def _asked(self, answer: Answer, digest: Digest) -> AsyncIterator[HerdReading]:
+        """Raises: Missed."""
+        request = answer.request
+        is_head = request.method == "HEAD"
+        async with self.herd.ask(
+            digest,
+            None if is_head or answer.wanted.is_manifest else ByteRange.parse(request.headers.get("Range")),
+            is_manifest=answer.wanted.is_manifest,
+            is_head=is_head,
+            at_fallback=answer.at_fallback,
+        ) as reading:
+            if answer.at_fallback:
+                reading.origin_refused(answer.refusal_kind)
+            yield reading
+
     async def _distant_manifest(self, answer: Answer, digest: Digest) -> bytes:
         try:
-            async with self.downloads.join(digest) as download:
-                data = await download.whole(MANIFEST_MAX_BYTES)
+            async with self._asked(answer, digest) as reading:
+                data = await reading.whole(MANIFEST_MAX_BYTES)
         except TransferError:
             if self.relay is None or not answer.is_relayed:
                 raise
@@ -169,6 +199,8 @@ class Content:
         except (ContentNotFound, StoreUnavailable):
             if answer.is_local_only:
                 raise
+            if digest.matches(b""):
+                return await self._empty(answer, digest)
             if answer.request.method == "HEAD":
                 return await self._distant_head(answer, digest)
             return await self._distant_blob(answer, digest)
@@ -176,10 +208,21 @@ class Content:
         count_bytes = self.metrics.bytes.labels(LOCAL).inc
         return await send_blob(answer.request, blob, digest, BLOB_MEDIA_TYPE, count_bytes)
 
+    async def _empty(self, answer: Answer, digest: Digest) -> web.StreamResponse:
+        """Everybody has it."""
+        span, partial = span_of(answer.request, 0)
+        headers = content_headers(digest, BLOB_MEDIA_TYPE, span, 0, partial)
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(answer.request)
+        return response
+
     async def _distant_size_bytes(self, answer: Answer, digest: Digest) -> int:
         try:
-            async with self.downloads.join(digest) as download:
-                size_bytes = await download.size_bytes()
+            async with self.herd.ask(
+                digest, None, is_manifest=False, is_head=True, at_fallback=answer.at_fallback
+            ) as reading:
+                await reading.begin()
+                size_bytes = reading.size_bytes
             answer.outcome = PEER
         except TransferError:
             if self.relay is None or not answer.is_relayed:
@@ -197,50 +240,68 @@ class Content:
         return response
 
     async def _distant_blob(self, answer: Answer, digest: Digest) -> web.StreamResponse:
-        byte_range = ByteRange.parse(answer.request.headers.get("Range"))
         started_s = time.monotonic()
-        async with AsyncExitStack() as stack:
-            reading = await self._reading(stack, answer, digest, byte_range)
+        async with AsyncExitStack() as attempt:
+            reading = await attempt.enter_async_context(self._asked(answer, digest))
+            try:
+                span = await reading.begin()
+            except Missed:
+                if self.relay is None or not answer.is_relayed:
+                    raise
+            else:
+                answer.outcome = PEER
+                partial = reading.byte_range is not None
+                headers = content_headers(digest, BLOB_MEDIA_TYPE, span, reading.size_bytes, partial)
+                response = web.StreamResponse(status=206 if partial else 200, headers=headers)
+                with self.metrics.readers.track_inprogress():
+                    done = await self._send_reading(answer.request, response, reading)
+                if done:
+                    self._log_delivery(answer, digest, span, started_s)
+                return response
+        return await self._relayed_blob(answer, digest, started_s)
+
+    async def _send_reading(
+        self, request: web.Request, response: web.StreamResponse, reading: HerdReading
+    ) -> bool:
+        """Whether all was sent."""
+        count_bytes = self.metrics.bytes.labels(PEER).inc
+        await response.prepare(request)
+        try:
+            async with aclosing(reading.portions()) as portions:
+                async for portion in portions:
+                    if not await send_span(request, response, portion.descriptor, portion.span):
+                        return False
+                    count_bytes(portion.span.length_bytes)
+        except MirrorError as exc:
+            log.info("a body was ended early: %s", exc)
+            cut(request, response)
+            return False
+        return True
+
+    async def _relayed_blob(self, answer: Answer, digest: Digest, started_s: float) -> web.StreamResponse:
+        assert self.relay is not None
+        byte_range = ByteRange.parse(answer.request.headers.get("Range"))
+        async with self.relay.blob(answer.repository, digest, byte_range) as reading:
+            answer.outcome = ORIGIN
             partial = byte_range is not None
             response = web.StreamResponse(
                 status=206 if partial else 200,
                 headers=content_headers(digest, BLOB_MEDIA_TYPE, reading.span, reading.size_bytes, partial),
             )
-            count_bytes = self.metrics.bytes.labels(answer.outcome).inc
+            count_bytes = self.metrics.bytes.labels(ORIGIN).inc
             with self.metrics.readers.track_inprogress():
                 done = await send_chunks(answer.request, response, reading.chunks, count_bytes)
         if done:
-            log.info(
-                "delivered from peers" if answer.outcome == PEER else "delivered from the origin",
-                extra={
-                    "digest": str(digest),
-                    "image": str(answer.repository),
-                    "bytes": reading.span.length_bytes,
-                    "seconds": round(time.monotonic() - started_s, 3),
-                },
-            )
+            self._log_delivery(answer, digest, reading.span, started_s)
         return response
 
-    async def _reading(
-        self, stack: AsyncExitStack, answer: Answer, digest: Digest, byte_range: ByteRange | None
-    ) -> Reading:
-        """Peers first; the origin where no first byte came from them."""
-        attempt = AsyncExitStack()
-        try:
-            download = await attempt.enter_async_context(self.downloads.join(digest))
-            reading = await attempt.enter_async_context(download.read(byte_range))
-        except TransferError:
-            await attempt.aclose()
-            if self.relay is None or not answer.is_relayed:
-                raise
-        except BaseException:
-            await attempt.aclose()
-            raise
-        else:
-            stack.push_async_exit(attempt)
-            answer.outcome = PEER
-            return reading
-        relayed = self.relay.blob(answer.repository, digest, byte_range)
-        reading = await stack.enter_async_context(relayed)
-        answer.outcome = ORIGIN
-        return reading
+    def _log_delivery(self, answer: Answer, digest: Digest, span: ByteSpan, started_s: float) -> None:
+        log.info(
+            "delivered from peers" if answer.outcome == PEER else "delivered from the origin",
+            extra={
+                "digest": str(digest),
+                "image": str(answer.repository),
+                "bytes": span.length_bytes,
+                "seconds": round(time.monotonic() - started_s, 3),
+            },
+        )

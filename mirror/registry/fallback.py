@@ -17,6 +17,7 @@ from collections.abc import Callable
 from mirror.metrics import Metrics
 from mirror.oci.distribution import ByTag, DistributionRequest
 from mirror.origin.base import Probed, Prober, Repository, Standing
+from mirror.steer.events import RefusalKind
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,14 @@ LOGGED_MAX_COUNT = 256
 _REFUSALS = {
     Standing.REFUSED: "the registry refuses it to anonymous clients, and failed this host",
     Standing.ABSENT: "the registry does not have it",
+}
+_KINDS = {
+    Standing.PUBLIC: RefusalKind.SHOWN,
+    Standing.REFUSED: RefusalKind.FORBIDDEN,
+    Standing.ABSENT: RefusalKind.ABSENT,
+    Standing.RATE_LIMITED: RefusalKind.LIMITED,
+    Standing.FAILING: RefusalKind.FAILED,
+    Standing.NOT_ASKED: RefusalKind.NOT_ASKED,
 }
 
 
@@ -39,13 +48,17 @@ class OriginFailures:
         self._clock = clock
         self._logged_at: OrderedDict[str, float] = OrderedDict()
 
-    async def refusal_of_manifest(self, wanted: DistributionRequest, reference: str) -> str | None:
-        """Why the manifest is not given; None: it may be. Records the failure."""
+    async def refusal_of_manifest(
+        self, wanted: DistributionRequest, reference: str
+    ) -> tuple[str | None, RefusalKind]:
+        """Why the manifest is not given, None: it may be; and what the origin says. Records the failure."""
         probed = None
         if self._prober is not None:
             probed = await self._prober.probe(Repository(wanted.registry, wanted.repository), reference)
         self.record(wanted, probed)
-        return None if probed is None else _REFUSALS.get(probed.standing)
+        if probed is None:
+            return None, RefusalKind.NOT_ASKED
+        return _REFUSALS.get(probed.standing), _KINDS[probed.standing]
 
     def record(self, wanted: DistributionRequest, probed: Probed | None) -> None:
         kind = "blob"

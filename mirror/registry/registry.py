@@ -109,6 +109,7 @@ class Registry:
         answer.is_local_only = self._draining or HOP_HEADER in request.headers
         # Where the origin has just failed this host, it would fail it again.
         answer.is_relayed = not at_fallback
+        answer.at_fallback = at_fallback
         try:
             response = await self._answer(answer, at_fallback=at_fallback)
         except RangeInvalid as exc:
@@ -157,11 +158,13 @@ class Registry:
     async def _manifest(
         self, answer: Answer, digest: Digest, *, at_fallback: bool, is_choice: bool
     ) -> web.StreamResponse:
-        if at_fallback:
-            refusal = await self._answerers.failures.refusal_of_manifest(answer.wanted, str(digest))
-            if refusal is not None:
-                return self._refuse(answer, refusal, ErrorCode.MANIFEST_UNKNOWN, at_fallback=True)
         content = self._answerers.content
+        if at_fallback:
+            failures = self._answerers.failures
+            refusal, answer.refusal_kind = await failures.refusal_of_manifest(answer.wanted, str(digest))
+            if refusal is not None:
+                await content.note_refusal(answer, digest)
+                return self._refuse(answer, refusal, ErrorCode.MANIFEST_UNKNOWN, at_fallback=True)
         held = await content.held_manifest(answer, digest)
         if is_choice and not await content.is_whole(answer, held, digest):
             why = answer.reason or "a relay is not on"

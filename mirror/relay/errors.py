@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from mirror.download.errors import DigestMismatch, NoSources
 from mirror.errors import MirrorError, TransferError
 from mirror.oci.digest import Digest
 
 
-class RelayGaveUp(NoSources):
+class RelayGaveUp(TransferError):
     """The origin could not give it within our patience, or lately gave wrong bytes."""
 
+    def __init__(self, digest: Digest, reason: str) -> None:
+        super().__init__(f"{digest}: {reason}")
+        self.digest = digest
 
-class RelayMismatch(DigestMismatch):
+
+class RelayMismatch(TransferError):
     """What the origin sent has another digest. The last piece of it was never given to anybody."""
 
     def __init__(self, digest: Digest, where: str) -> None:
-        TransferError.__init__(
-            self,
-            f"{digest}: the bytes from {where} have another digest; it is not asked for again for a while",
+        super().__init__(
+            f"{digest}: the bytes from {where} have another digest; it is not asked for again for a while"
         )
         self.digest = digest
 

@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 
-from mirror.download.download import Reading
 from mirror.oci.byterange import ByteRange, ByteSpan
 from mirror.oci.digest import Digest
 from mirror.origin.base import FetchedManifest, Repository
 from mirror.relay.errors import RelayGaveUp
 from mirror.relay.limits import RelayLimits, RelayPorts
+from mirror.relay.reading import Reading
 from mirror.relay.transfer import Reader, Transfer
 
 # Often enough that a file is gone soon after its time, and that failed transfers do not gather.

@@ -17,7 +17,6 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 
-from mirror.download.download import Reading
 from mirror.oci.byterange import ByteRange, ByteSpan, RangeInvalid
 from mirror.oci.digest import Digest
 from mirror.origin.base import Repository
@@ -25,6 +24,7 @@ from mirror.relay.errors import RelayGaveUp
 from mirror.relay.fetch import Demand, Failure, Fetch, Stock
 from mirror.relay.limits import RelayLimits, RelayPorts
 from mirror.relay.ranges import opening
+from mirror.relay.reading import Reading
 from mirror.relay.spool_file import Changes, SpoolFile
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mirror.steer.commands import AskClaim, AskReason, ReleaseClaim, ReleaseReason, RenewClaim
 from mirror.steer.events import Ruled
-from mirror.steer.rulings import Fence, Granted, Unruled, Wait
+from mirror.steer.rulings import Fence, Granted, Ruling, Unruled, Wait
 from mirror.steer.timers import ASK_AGAIN_S, CLAIM_HEARD_S, RENEW_EVERY_S, RULING_LATE_S
 
 
@@ -103,6 +103,15 @@ class Asking:
         if not isinstance(ruled.ruling, Granted) or ruled.ruling.fence == self.fence:
             return []
         return [ReleaseClaim(ruled.ruling.fence, 0, ReleaseReason.UNUSED)]
+
+    def replaced(self, ruling: Ruling) -> list[ReleaseClaim]:
+        """Of a claim that is held the fence is another one now; one that is not held any more is given back."""
+        if not isinstance(ruling, Granted):
+            return []
+        if self.fence is None:
+            return [ReleaseClaim(ruling.fence, 0, ReleaseReason.UNUSED)]
+        self.fence = ruling.fence
+        return []
 
     def late(self, now: float) -> Ruled | None:
         """The answer that did not come, as one that says nothing."""

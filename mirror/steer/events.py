@@ -59,6 +59,13 @@ class Ruled:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """A nearer arbiter's grant, which came late, takes the place of the one that was told: that one is released."""
+
+    ruling: Ruling
+
+
+@dataclass(frozen=True, slots=True)
 class ProvidersKnown:
     """Answers FindProviders; may come unasked."""
 
@@ -160,6 +167,7 @@ Event = (
     | Fed
     | Starved
     | Ruled
+    | Replaced
     | ProvidersKnown
     | SourceProgress
     | SourcesGone

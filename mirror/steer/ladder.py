@@ -102,6 +102,8 @@ class Ladder(Claimant):
                     self._readers.starved(request_id, offset, now)
             case on.Ruled():
                 self._ruled(event, now)
+            case on.Replaced(ruling):
+                self._out += self._asking.replaced(ruling)
             case on.ProvidersKnown(providers, is_alone):
                 self._start_swarm(providers)
                 self._heads.answered(is_any=bool(providers), is_alone=is_alone, now=now)

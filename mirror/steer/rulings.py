@@ -1,15 +1,12 @@
-"""What an arbiter says about a claim, as the ladder wants it; and how the DHT's answers become that.
+"""What an arbiter says about a claim, as the ladder wants it. Types only.
 
 The arbiter may be a node of the DHT or the scheduler. `again_s`: when to ask again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-
-import dht.claims.rulings as told
 
 
 class Fence(NamedTuple):
@@ -72,29 +69,3 @@ class Unruled:
 
 
 Ruling = Granted | Wait | Pending | Excluded | Refused | Unruled
-
-
-def from_dht(ruling: told.Ruling | None) -> Ruling:
-    """`ruling`: of dht.claiming.ClaimAnswer; None: no answer."""
-    match ruling:
-        case told.Granted(fence, _, participants):
-            return Granted(Fence(fence.arbiter, fence.counter), _participants(participants))
-        case told.Wait(running, again_s, participants) | told.Lost(running, again_s, participants):
-            known = Fence(running.fence.arbiter, running.fence.counter)
-            return Wait(known, _participant(running.holder), again_s, _participants(participants))
-        case told.Pending(again_s, participants):
-            return Pending(again_s, _participants(participants))
-        case told.Excluded(again_s):
-            return Excluded(again_s)
-        case told.Refused(again_s):
-            return Refused(again_s)
-        case told.Full() | told.Redirect() | told.NotJoined() | told.Released() | None:
-            return Unruled()
-
-
-def _participants(holdings: Sequence[told.Holding]) -> tuple[Participant, ...]:
-    return tuple(_participant(one) for one in holdings)
-
-
-def _participant(holding: told.Holding) -> Participant:
-    return Participant(holding.contact.node, holding.progress)

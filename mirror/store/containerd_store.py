@@ -99,6 +99,11 @@ class ContainerdStore:
     def unavailable(self) -> str | None:
         return self._unavailable
 
+    @property
+    def content_root(self) -> Path | None:
+        """The folder that holds `blobs/` and `ingest/`; None: not known, or not to be seen from here."""
+        return None if self._root is None else self._root.path
+
     def size_bytes(self, digest: Digest) -> int | None:
         return self._feed.size_bytes(digest)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mirror.oci.byterange import ByteSpan
 
 # Below, a request costs more than what it brings.
-PIECE_MIN_BYTES = 256 * 1024
+PIECE_MIN_BYTES = 1024 * 1024
 # Above, a reader waits too long for a piece, and one bad piece costs too much.
 PIECE_MAX_BYTES = 8 * 1024 * 1024
 # More pieces do not make a herd faster, fewer make it slower.

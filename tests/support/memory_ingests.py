@@ -78,6 +78,10 @@ class MemoryIngests:
         leader = self._leader(digest)
         return None if leader is None else leader.written_bytes
 
+    def total_bytes(self, digest: Digest) -> int | None:
+        leader = self._leader(digest)
+        return None if leader is None else leader.born.total_bytes
+
     def open(self, digest: Digest) -> IngestFile:
         ingest = self._leader(digest) or self._ended.get(digest)
         if ingest is None:

@@ -6,22 +6,31 @@ import asyncio
 import contextlib
 import random
 import re
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 from yarl import URL
 
 from dht.ids import NodeId
 from mirror.discovery.base import Discovery, Peer
-from mirror.download.download import DownloadPorts
-from mirror.download.downloads import Downloads
+from mirror.herd.herd import Herd, HerdPorts, find_with
+from mirror.herd.plain_claims import PlainClaims
+from mirror.ingest.base import IngestWatch
+from mirror.ingest.no_ingests import NoIngests
 from mirror.metrics import Metrics
 from mirror.oci.scope import ImageScope
 from mirror.origin.base import Prober
 from mirror.origin.memory import OriginMemory
+from mirror.peer.channel import Channel
+from mirror.peer.channel_dialer import ChannelDialer
+from mirror.peer.channel_params import ChannelParams
+from mirror.peer.channels import Channels, Me
 from mirror.peer.client import PeerClient
+from mirror.peer.news import News
 from mirror.peer.server import PeerServer
 from mirror.peer.strangers import Strangers
 from mirror.registry.content import Content, Relaying
@@ -30,7 +39,9 @@ from mirror.registry.manifests import ManifestCache
 from mirror.registry.policy import Policy
 from mirror.registry.registry import Answerers, Registry
 from mirror.registry.tags import TagRequests
+from mirror.relay.spool import Spool
 from mirror.secret import ClusterSecret, Subkey
+from mirror.steer.claims import Claims
 from mirror.tags.answers import TagAnswers, TagPorts
 from mirror.tags.base import Attestation, OwnTag, TagName
 from mirror.tags.rules import TagPolicy
@@ -38,6 +49,7 @@ from mirror.web.listener import Listener, bind
 from tests.support.memory_discovery import HearsayDiscovery
 from tests.support.memory_store import MemoryStore
 
+SPOOL_BYTES = 1 << 30
 SECRET = ClusterSecret((b"s" * 32,))
 
 
@@ -107,6 +119,9 @@ async def mirror_host(
     has_files: bool = True,
     clock: Callable[[], float] = time.monotonic,
     unix_clock: Callable[[], float] = time.time,
+    claims: Claims | None = None,
+    ingests: IngestWatch | None = None,
+    has_channels: bool = True,
 ) -> AsyncIterator[MirrorHost]:
     """`peers`: those that are said to hold whatever is asked for. `upstream` None: no registry is asked."""
     upstream = upstream or Upstream()
@@ -117,9 +132,37 @@ async def mirror_host(
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(PeerClient(keys, unix_clock, strangers))
         found_by = discovery or HearsayDiscovery(peers)
-        ports = DownloadPorts(found_by, client, store.discard_ingest, metrics.peer_received_bytes.inc, clock)
-        downloads = Downloads(ports, random.Random(7))
-        content = Content(store, downloads, upstream.relay, metrics, ManifestCache())
+        node = NodeId(random.randbytes(20))
+        peer_socket = bind("peer", "127.0.0.1", 0)
+        channel_params = ChannelParams()
+        dialer = await stack.enter_async_context(ChannelDialer(client.contacts, strangers, channel_params))
+        spool_folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="peili-spool-"))
+        spool = Spool(Path(spool_folder), quota_bytes=SPOOL_BYTES, clock=clock)
+        await stack.enter_async_context(spool)
+        made: list[Herd] = []
+
+        def on_news(channel: Channel, told: News) -> None:
+            made[0].on_news(channel, told)
+
+        channels = Channels(
+            Me(node, peer_socket.getsockname()[1], ""), dialer, on_news, strangers, channel_params
+        )
+        herd = Herd(
+            HerdPorts(
+                claims=claims or PlainClaims(find_with(found_by)),
+                discovery=found_by,
+                client=client,
+                channels=channels,
+                ingests=ingests or NoIngests(),
+                store=store,
+                spool=spool,
+                count_bytes=metrics.peer_received_bytes.inc,
+                clock=clock,
+            ),
+            random.Random(7),
+        )
+        made.append(herd)
+        content = Content(store, herd, upstream.relay, metrics, ManifestCache())
         failures = OriginFailures(upstream.prober, metrics, clock)
         tags = TagAnswers(upstream.policy, upstream.tag_ports(unix_clock))
         policy = Policy(mirrors, [re.compile(text) for text in filters], protected)
@@ -127,16 +170,23 @@ async def mirror_host(
         answerers = Answerers(content, TagRequests(tags, content, failures, metrics), failures, seen.append)
         registry = Registry(answerers, policy, metrics)
         server = PeerServer(
-            store, keys, NodeId(random.randbytes(20)), unix_clock, metrics.peer_served_bytes.inc, strangers
+            store,
+            keys,
+            node,
+            unix_clock,
+            metrics.peer_served_bytes.inc,
+            strangers,
+            accept_channel=channels.accept if has_channels else None,
+            lender=herd,
         )
         listeners = []
-        for name, app in (("registry", registry.app), ("peer", server.app)):
-            listener = Listener(app, bind(name, "127.0.0.1", 0), drain_s=0.1)
+        for sock, app in ((bind("registry", "127.0.0.1", 0), registry.app), (peer_socket, server.app)):
+            listener = Listener(app, sock, drain_s=0.1)
             await listener.start()
             stack.push_async_callback(listener.stop)
             listeners.append(listener)
         registry_port, peer_port = (listener.address[1] for listener in listeners)
-        running = asyncio.ensure_future(downloads.run())
+        running = asyncio.ensure_future(herd.run())
         stack.push_async_callback(_end, running)
         await asyncio.sleep(0)  # lets `run` open its task group
         yield MirrorHost(

@@ -31,7 +31,6 @@ PURE = [
         for name in (
             "mirror/advertise/inventory.py",
             "mirror/discovery/base.py",
-            "mirror/download/sources.py",
             "mirror/origin/addresses.py",
             "mirror/origin/base.py",
             "mirror/origin/challenge.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dht.claims import rulings as told
+from mirror.discovery.dht_rulings import from_dht
 from mirror.steer.rulings import (
     Excluded,
     Fence,
@@ -15,7 +16,6 @@ from mirror.steer.rulings import (
     Ruling,
     Unruled,
     Wait,
-    from_dht,
 )
 from tests.support.claim_hosts import FOREIGN, A, B
 

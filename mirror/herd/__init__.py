@@ -1,0 +1,1 @@
+"""What this host does while it and others move one digest: the ladder, the swarm, and the hands that carry both out."""

@@ -1,0 +1,340 @@
+"""The neighbours of this host in one digest's swarm: whom to call, what they said they hold, what they are told.
+
+Rules
+1. Whoever is named is called until there are enough; whoever calls is let in until there are too many.
+2. A neighbour is told exactly what may be offered: the difference is found at each `offer`.
+3. What a neighbour says of itself is kept, so that a swarm that is made later hears all of it.
+4. A newcomer is told of some of the others; older neighbours need not hear of him: he calls.
+
+Decides nothing about pieces.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mirror.discovery.base import Peer
+from mirror.herd.ports import Neighbours
+from mirror.herd.runs import Spawn
+from mirror.oci.digest import Digest
+from mirror.peer import news
+from mirror.peer.channel import Channel
+from mirror.peer.errors import ChannelFull, PeerError
+from mirror.peer.frames import BLOB_MAX_BYTES, DeclineReason, LeaveReason
+from mirror.swarm.bitfield import Bitfield, mask_of, pieces_of
+from mirror.swarm.events import (
+    Event,
+    GoneReason,
+    Have,
+    SourceFound,
+    SourceGone,
+    SourceId,
+    SourceKind,
+    SourceState,
+)
+from mirror.swarm.pieces import PieceLayout
+
+# About ten are called: field.md has the curve; more gain nothing.
+CALLED_MAX_COUNT = 12
+# Those who call come on top. A claimant is called by all who wait for it.
+NEIGHBOURS_MAX_COUNT = 48
+# What one frame carries.
+NAMED_MAX_COUNT = 16
+
+
+@dataclass(slots=True)
+class _Neighbour:
+    """`size_bytes` 0: it did not say. `told_mask` None: it was not told of us."""
+
+    channel: Channel
+    size_bytes: int = 0
+    bitfield: Bitfield | None = None
+    is_fed: bool = False
+    told_mask: int | None = None
+    told_size_bytes: int = -1
+    told_is_fed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What peers may be told. `size_bytes` 0: not known, and nothing is held."""
+
+    size_bytes: int
+    bitfield: Bitfield
+    is_fed_from_origin: bool
+
+
+NOTHING = Offer(0, Bitfield(0), False)
+
+
+class Mesh:
+    """`tell` takes what is for the swarm, `size_told` the first size that somebody names, `settled` is called when all
+    who were called have answered or failed."""
+
+    def __init__(
+        self,
+        digest: Digest,
+        channels: Neighbours,
+        rng: random.Random,
+        *,
+        tell: Callable[[Event], None],
+        size_told: Callable[[int], None],
+        settled: Callable[[], None],
+        spawn: Spawn,
+    ) -> None:
+        self._digest = digest
+        self._channels = channels
+        self._rng = rng
+        self._tell = tell
+        self._size_told = size_told
+        self._settled = settled
+        self._spawn = spawn
+        self._neighbours: dict[SourceId, _Neighbour] = {}
+        # Complete by what discovery or a ruling says; they need not be neighbours.
+        self._complete: set[SourceId] = set()
+        self._peers: dict[SourceId, Peer] = {}
+        self._calling: set[SourceId] = set()
+        self._failed: set[SourceId] = set()
+        self._layout: PieceLayout | None = None
+        self._offer = NOTHING
+        self._loads: dict[SourceId, float] = {}
+        self._is_closed = False
+
+    # -- what is known ---------------------------------------------------------------------------------------------
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Somebody is being called, or is a neighbour, or is said to have it."""
+        return bool(self._calling or self._neighbours or self._complete)
+
+    def __len__(self) -> int:
+        return len(self._neighbours)
+
+    def peer(self, source_id: SourceId) -> Peer | None:
+        return self._peers.get(source_id)
+
+    def frontier_mask(self) -> int:
+        """What neighbours hold together."""
+        mask = 0
+        for one in self._neighbours.values():
+            if one.bitfield is not None and self._is_ours(one):
+                mask |= one.bitfield.mask
+        return mask
+
+    @property
+    def has_complete(self) -> bool:
+        return bool(self._complete) or any(
+            one.bitfield is not None and self._is_ours(one) and one.bitfield.is_complete
+            for one in self._neighbours.values()
+        )
+
+    @property
+    def is_any_fed_from_origin(self) -> bool:
+        return any(one.is_fed and self._is_ours(one) for one in self._neighbours.values())
+
+    def channel(self, source_id: SourceId) -> Channel | None:
+        one = self._neighbours.get(source_id)
+        return None if one is None else one.channel
+
+    def _is_ours(self, one: _Neighbour) -> bool:
+        return self._layout is not None and one.size_bytes == self._layout.size_bytes
+
+    # -- whom to call ----------------------------------------------------------------------------------------------
+
+    def complete(self, peer: Peer) -> None:
+        """Said to hold it whole: it may be asked without being a neighbour."""
+        source_id = str(peer)
+        self._peers[source_id] = peer
+        if source_id not in self._complete:
+            self._complete.add(source_id)
+            if self._layout is not None:
+                self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=True, zone_distance=0))
+        self.call(peer)
+
+    def failed(self, source_id: SourceId) -> None:
+        """It did not give what it was said to hold: hearsay is good for one try. A neighbour's own word stays."""
+        if source_id in self._complete:
+            self._complete.discard(source_id)
+            if source_id not in self._neighbours:
+                self._tell(SourceGone(source_id, GoneReason.UNREACHABLE))
+
+    def completes(self) -> list[Peer]:
+        return [self._peers[source_id] for source_id in self._complete]
+
+    def call(self, peer: Peer) -> None:
+        source_id = str(peer)
+        if self._is_closed or source_id in self._neighbours or source_id in self._calling:
+            return
+        if len(self._calling) + len(self._neighbours) >= CALLED_MAX_COUNT:
+            return
+        self._peers[source_id] = peer
+        self._calling.add(source_id)
+        self._spawn(self._call(peer))
+
+    async def _call(self, peer: Peer) -> None:
+        source_id = str(peer)
+        try:
+            channel = await self._channels.reach(peer)
+            if not self._is_closed and channel.end_reason is None:
+                self._peers.setdefault(str(channel.peer), channel.peer)
+                self._join(channel)
+        except (PeerError, ChannelFull):
+            self._failed.add(source_id)
+        finally:
+            self._calling.discard(source_id)
+            if not self._is_closed and not self._calling:
+                self._settled()
+
+    def _join(self, channel: Channel) -> _Neighbour | None:
+        """None: there are too many."""
+        source_id = str(channel.peer)
+        one = self._neighbours.get(source_id)
+        if one is not None and one.channel is channel:
+            return one
+        if len(self._neighbours) >= NEIGHBOURS_MAX_COUNT:
+            return None
+        one = self._neighbours[source_id] = _Neighbour(channel)
+        self._peers[source_id] = channel.peer
+        try:
+            self._tell_offer(one)
+        except ChannelFull:
+            del self._neighbours[source_id]
+            return None
+        return one
+
+    # -- what they say ---------------------------------------------------------------------------------------------
+
+    def heard(self, channel: Channel, told: news.News) -> None:
+        """Of this digest, or of all of the channel's."""
+        source_id = str(channel.peer)
+        match told:
+            case news.ChannelDown():
+                self._lost(source_id, channel, GoneReason.UNREACHABLE)
+            case news.PeerLoad(load_ratio):
+                self._loads[source_id] = load_ratio
+            case news.PeerJoined():
+                self._newcomer(channel)
+            case news.PeerHolds(_, size_bytes, bitfield, is_fed):
+                one = self._newcomer(channel)
+                if one is not None:
+                    self._holds(one, size_bytes, bitfield, is_fed=is_fed)
+            case news.PeerHas(_, pieces):
+                one = self._neighbours.get(source_id)
+                if one is not None and one.bitfield is not None:
+                    mask = one.bitfield.mask
+                    for piece in pieces:
+                        mask |= 1 << piece
+                    one.bitfield = Bitfield(one.bitfield.piece_count, mask)
+                    if self._is_ours(one):
+                        self._tell(Have(source_id, pieces))
+            case news.PeerNames(_, peers):
+                for peer in peers:
+                    self.call(peer)
+            case news.PeerLeft(_, reason):
+                why = GoneReason.REPLACED if reason is LeaveReason.REPLACED else GoneReason.CLOSED
+                self._lost(source_id, channel, why)
+            case _:
+                pass
+
+    def _newcomer(self, channel: Channel) -> _Neighbour | None:
+        source_id = str(channel.peer)
+        is_new = source_id not in self._neighbours
+        one = self._join(channel)
+        if one is None:
+            channel.decline(self._digest, DeclineReason.FULL)
+        elif is_new:
+            others = [it.channel.peer for it in self._neighbours.values() if it is not one]
+            self._rng.shuffle(others)
+            if others:
+                channel.name(self._digest, others[:NAMED_MAX_COUNT])
+        return one
+
+    def _holds(self, one: _Neighbour, size_bytes: int, bitfield: Bitfield, *, is_fed: bool) -> None:
+        if not 0 < size_bytes <= BLOB_MAX_BYTES:
+            return
+        one.size_bytes, one.bitfield, one.is_fed = size_bytes, bitfield, is_fed
+        if self._layout is None:
+            self._size_told(size_bytes)
+        elif self._is_ours(one):
+            self._tell_swarm(one)
+
+    def _tell_swarm(self, one: _Neighbour) -> None:
+        assert one.bitfield is not None
+        source_id = str(one.channel.peer)
+        self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=False, zone_distance=0))
+        self._tell(SourceState(source_id, one.bitfield, self._loads.get(source_id, 0.0), one.is_fed))
+
+    def _lost(self, source_id: SourceId, channel: Channel, reason: GoneReason) -> None:
+        one = self._neighbours.get(source_id)
+        if one is None or one.channel is not channel:
+            return
+        del self._neighbours[source_id]
+        if reason is not GoneReason.UNREACHABLE:
+            channel.leave(self._digest, LeaveReason.DONE)
+        self._tell(SourceGone(source_id, reason))
+        if reason is GoneReason.UNREACHABLE:
+            self._complete.discard(source_id)
+        elif source_id in self._complete and reason is GoneReason.CLOSED:
+            # It tells nothing more, and still serves.
+            self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=True, zone_distance=0))
+        self._settled()
+
+    # -- the swarm -------------------------------------------------------------------------------------------------
+
+    def begin(self, layout: PieceLayout) -> None:
+        """The swarm was made, or is to hear of everybody again."""
+        self._layout = layout
+        for source_id in self._complete:
+            self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=True, zone_distance=0))
+        for one in self._neighbours.values():
+            if self._is_ours(one) and one.bitfield is not None:
+                if str(one.channel.peer) in self._complete and not one.bitfield.is_complete:
+                    self._complete.discard(str(one.channel.peer))
+                self._tell_swarm(one)
+
+    def rest(self) -> None:
+        """Nothing is to be fetched: the swarm loses them all, they stay neighbours."""
+        for source_id in {*self._complete, *self._neighbours}:
+            self._tell(SourceGone(source_id, GoneReason.CLOSED))
+
+    def offer(self, offer: Offer) -> None:
+        """What peers may be told now."""
+        self._offer = offer
+        for one in list(self._neighbours.values()):
+            try:
+                self._tell_offer(one)
+            except ChannelFull:
+                self._lost(str(one.channel.peer), one.channel, GoneReason.CLOSED)
+
+    def _tell_offer(self, one: _Neighbour) -> None:
+        """Raises: ChannelFull."""
+        offer, channel = self._offer, one.channel
+        mask = offer.bitfield.mask
+        if not offer.size_bytes:
+            if one.told_mask is None:
+                channel.join(self._digest)
+                one.told_mask = 0
+            return
+        is_more = one.told_mask is not None and not one.told_mask & ~mask
+        if (
+            is_more
+            and one.told_size_bytes == offer.size_bytes
+            and one.told_is_fed == offer.is_fed_from_origin
+        ):
+            if mask != one.told_mask:
+                channel.add(self._digest, pieces_of(mask & ~(one.told_mask or 0)))
+        else:
+            channel.hold(self._digest, offer.size_bytes, offer.bitfield, offer.is_fed_from_origin)
+        one.told_mask, one.told_size_bytes, one.told_is_fed = mask, offer.size_bytes, offer.is_fed_from_origin
+
+    def close(self) -> None:
+        self._is_closed = True
+        for one in self._neighbours.values():
+            one.channel.leave(self._digest, LeaveReason.DONE)
+        self._neighbours.clear()
+
+
+def everything(layout: PieceLayout) -> Offer:
+    return Offer(layout.size_bytes, Bitfield(layout.count, mask_of(0, layout.count)), False)

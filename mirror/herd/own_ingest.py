@@ -1,0 +1,160 @@
+"""The own containerd's file of one digest: as it grows, and when it is committed. Tells the ladder all of it, and shows
+the swarm its bytes while they come from the origin.
+
+An ingest of bytes that this host's own swarm sent is nobody's source.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+import mirror.steer.events as on
+from mirror.errors import ContentNotFound, StoreUnavailable
+from mirror.herd.ports import Put, TransferPorts
+from mirror.herd.runs import Spawn
+from mirror.herd.swarming import Swarming
+from mirror.ingest.base import IngestFile
+from mirror.oci.digest import Digest
+
+log = logging.getLogger(__name__)
+
+
+class OwnIngest:
+    """`begin` gives the swarm of a blob of that size, made if there is none; None: it may not be of that size.
+    `settle` runs the transfer's queue."""
+
+    def __init__(
+        self,
+        digest: Digest,
+        ports: TransferPorts,
+        *,
+        begin: Callable[[int | None], Swarming | None],
+        put: Put,
+        settle: Callable[[], None],
+        spawn: Spawn,
+    ) -> None:
+        self._digest = digest
+        self._ports = ports
+        self._begin = begin
+        self._put = put
+        self._settle = settle
+        self._spawn = spawn
+        self._is_tailing = False
+        self._is_judged = False
+        self._file: IngestFile | None = None
+        self.is_committed = False
+
+    # -- orders ----------------------------------------------------------------------------------------------------
+
+    def tail(self, *, is_judged: bool) -> None:
+        """It may have been born before."""
+        self._is_tailing = True
+        self._is_judged = is_judged
+        ingests = self._ports.ingests
+        if ingests.size_bytes(self._digest) is None:
+            return
+        total_bytes = ingests.total_bytes(self._digest)
+        self._put(on.IngestBorn(total_bytes))
+        self._look(total_bytes)
+
+    # -- what happens ----------------------------------------------------------------------------------------------
+
+    def born(self, total_bytes: int | None) -> None:
+        self._close_file()
+        swarm = self._begin(total_bytes)
+        if swarm is not None:
+            # Another file counts from now on.
+            swarm.lose_own()
+        self._put(on.IngestBorn(total_bytes))
+        self._look(total_bytes)
+        self._settle()
+
+    def grew(self, size_bytes: int) -> None:
+        self._put(on.IngestGrew(size_bytes))
+        # Whether it is to be tailed the ladder says in answer to that.
+        self._settle()
+        self._look(None)
+        self._settle()
+
+    def vanished(self) -> None:
+        self._look(None)
+        self._is_tailing = False
+        self._put(on.IngestVanished())
+        self._settle()
+
+    def committed(self) -> None:
+        if not self.is_committed:
+            self.is_committed = True
+            self._spawn(self._take_committed())
+
+    def close(self) -> None:
+        self._close_file()
+
+    # -- bytes -----------------------------------------------------------------------------------------------------
+
+    def _look(self, total_bytes: int | None) -> None:
+        """What stands in it may be offered, while containerd reads it from the origin."""
+        if not self._is_tailing:
+            return
+        swarm = self._begin(total_bytes or self._ports.ingests.total_bytes(self._digest))
+        if swarm is None:
+            return
+        self._open_file(swarm)
+        if self._file is None:
+            return
+        size_bytes = self._file.size_bytes()
+        if size_bytes:
+            swarm.own_reaches(size_bytes)
+        if self._is_judged and size_bytes >= swarm.layout.size_bytes:
+            self._is_judged = False
+            self._spawn(self._judge(swarm))
+
+    def _open_file(self, swarm: Swarming) -> None:
+        if self._file is not None:
+            return
+        try:
+            self._file = self._ports.ingests.open(self._digest)
+        except (ContentNotFound, StoreUnavailable):
+            return
+        swarm.take_own(os.dup(self._file.descriptor))
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    async def _judge(self, swarm: Swarming) -> None:
+        """It begins with bytes that nobody verified, and is full-sized."""
+        if not swarm.held.is_complete:
+            return
+        is_right = await swarm.digesting.is_right()
+        self._put(on.IngestRight() if is_right else on.BytesWrong())
+        self._settle()
+
+    async def _take_committed(self) -> None:
+        """The whole is here: in the file that containerd wrote, or as the store has it."""
+        swarm = self._begin(self._ports.ingests.total_bytes(self._digest))
+        if swarm is not None and self._is_tailing:
+            self._open_file(swarm)
+        if swarm is None or not swarm.own.has_own:
+            try:
+                descriptor, size_bytes = await self._ports.open_stored(self._digest)
+            except (ContentNotFound, StoreUnavailable) as exc:
+                log.debug("%s was committed and is not to be read: %s", self._digest, exc)
+                self._put(on.Committed())
+                self._settle()
+                return
+            swarm = self._begin(size_bytes)
+            if swarm is None:
+                os.close(descriptor)
+                self._put(on.Committed())
+                self._settle()
+                return
+            swarm.take_own(descriptor)
+        swarm.own_reaches(swarm.layout.size_bytes)
+        self._settle()
+        swarm.committed()
+        self._put(on.Committed())
+        self._settle()

@@ -1,0 +1,263 @@
+"""Carries out the swarm's requests for pieces at peers: bytes from a peer's answer into the spool, piece by piece.
+
+Whom to ask, and what a failure means, is the swarm's to decide.
+
+Rules
+1. Of two runs with the same piece the first to complete counts. The second one's bytes wait in memory until they are
+   whole, so that no piece is ever of two sources.
+2. A run that is trimmed goes on to its new end; one that is cancelled writes nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from mirror.discovery.base import Peer
+from mirror.herd.own_bytes import OwnBytes
+from mirror.oci.digest import Digest
+from mirror.peer.client import PeerClient
+from mirror.peer.errors import (
+    PeerAbsent,
+    PeerBroke,
+    PeerDisagrees,
+    PeerError,
+    PeerIncompatible,
+    PeerNonsense,
+    PeerRefused,
+    PeerStalled,
+)
+from mirror.relay.errors import SpoolFull
+from mirror.swarm.events import (
+    Event,
+    Failure,
+    PieceArrived,
+    RequestRun,
+    RunFailed,
+    RunId,
+    RunProgress,
+    SourceId,
+)
+from mirror.swarm.pieces import PieceLayout
+
+# A thread costs about 60 us a call; a portion of this size is written in about 100.
+WRITE_BYTES = 512 * 1024
+# How often a run tells how far it is, at most.
+PROGRESS_EVERY_S = 0.1
+
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+class _Run:
+    def __init__(self, request: RequestRun, peer: Peer) -> None:
+        self.run_id = request.run_id
+        self.source_id: SourceId = request.source_id
+        self.peer = peer
+        self.next = request.first
+        self.stop = request.first + request.count
+        self.task: asyncio.Task[None] | None = None
+
+
+class PeerRuns:
+    """Of one blob. `tell` takes what happened, `failed` is told whose run failed, `no_room` that the disk does not take
+    the blob."""
+
+    def __init__(
+        self,
+        digest: Digest,
+        layout: PieceLayout,
+        own: OwnBytes,
+        client: PeerClient,
+        *,
+        tell: Callable[[Event], None],
+        failed: Callable[[SourceId], None],
+        no_room: Callable[[str], None],
+        count_bytes: Callable[[int], None],
+        clock: Callable[[], float],
+        spawn: Spawn,
+    ) -> None:
+        self._digest = digest
+        self._layout = layout
+        self._own = own
+        self._client = client
+        self._tell = tell
+        self._failed = failed
+        self._no_room = no_room
+        self._count_bytes = count_bytes
+        self._clock = clock
+        self._spawn = spawn
+        self._runs: dict[RunId, _Run] = {}
+        # Which run writes a piece as it comes.
+        self._writers: dict[int, RunId] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def request(self, request: RequestRun, peer: Peer) -> None:
+        run = _Run(request, peer)
+        self._runs[run.run_id] = run
+        run.task = self._spawn(self._carry_out(run))
+
+    def trim(self, run_id: RunId, stop: int) -> None:
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.stop = stop
+
+    def cancel(self, run_id: RunId) -> None:
+        run = self._runs.pop(run_id, None)
+        if run is not None and run.task is not None:
+            run.task.cancel()
+
+    def cancel_of(self, source_id: SourceId) -> None:
+        for run in [run for run in self._runs.values() if run.source_id == source_id]:
+            self.cancel(run.run_id)
+
+    def cancel_all(self) -> None:
+        for run_id in list(self._runs):
+            self.cancel(run_id)
+
+    # -- one run ---------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, run: _Run) -> None:
+        failure = Failure.BROKE
+        try:
+            with self._own.hold():
+                await self._fetch(run)
+            return
+        except PeerError as exc:
+            failure = _failure(exc)
+        except (SpoolFull, OSError) as exc:
+            self._no_room(str(exc))
+        finally:
+            for piece in [piece for piece, run_id in self._writers.items() if run_id == run.run_id]:
+                del self._writers[piece]
+        if self._runs.pop(run.run_id, None) is not None:
+            self._tell(RunFailed(run.run_id, failure))
+            if failure is not Failure.BUSY:
+                self._failed(run.source_id)
+
+    async def _fetch(self, run: _Run) -> None:
+        layout = self._layout
+        start, stop = layout.start(run.next), layout.start(run.stop)
+        whole = start == 0 and stop == layout.size_bytes
+        async with self._client.fetch(run.peer, self._digest, start, None if whole else stop) as body:
+            if body.size_bytes != layout.size_bytes:
+                told = f"says {body.size_bytes} bytes of {self._digest}, not {layout.size_bytes}"
+                raise PeerDisagrees(str(run.peer), told)
+            self._tell(RunProgress(run.run_id, start))
+            pieces = _Pieces(run, layout, self)
+            async for chunk in body.chunks():
+                self._count_bytes(len(chunk))
+                await pieces.take(chunk)
+                if pieces.is_over:
+                    return
+            raise PeerBroke(str(run.peer), "ended the body early")
+
+    def progressed(self, run: _Run, offset: int) -> None:
+        if run.run_id in self._runs:
+            self._tell(RunProgress(run.run_id, offset))
+
+    def clock(self) -> float:
+        return self._clock()
+
+    async def write(self, run: _Run, piece: int, offset: int, data: bytes) -> bool:
+        """Whether this run writes the piece as it comes; if not, its bytes are to be kept."""
+        writer = self._writers.setdefault(piece, run.run_id)
+        if writer != run.run_id:
+            return False
+        async with self._lock(piece):
+            if not self._own.mask >> piece & 1:
+                await self._own.write(offset, data)
+        return True
+
+    async def write_whole(self, piece: int, data: bytes) -> None:
+        async with self._lock(piece):
+            if not self._own.mask >> piece & 1:
+                await self._own.write(self._layout.start(piece), data)
+                self._own.spooled(piece)
+
+    def arrived(self, run: _Run, piece: int) -> None:
+        run.next = piece + 1
+        if run.run_id not in self._runs:
+            return
+        if not self._own.mask >> piece & 1:
+            self._own.spooled(piece)
+        self._locks.pop(piece, None)
+        if self._writers.get(piece) == run.run_id:
+            del self._writers[piece]
+        if run.next >= run.stop:
+            del self._runs[run.run_id]
+        self._tell(PieceArrived(run.run_id, piece))
+
+    def _lock(self, piece: int) -> asyncio.Lock:
+        return self._locks.setdefault(piece, asyncio.Lock())
+
+
+class _Pieces:
+    """The bytes of one run, cut into pieces."""
+
+    def __init__(self, run: _Run, layout: PieceLayout, runs: PeerRuns) -> None:
+        self._run = run
+        self._layout = layout
+        self._runs = runs
+        self._offset = layout.start(run.next)
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        # Bytes of the present piece that another run writes.
+        self._kept: bytearray | None = None
+        self._told_at = runs.clock()
+
+    @property
+    def is_over(self) -> bool:
+        return self._run.next >= self._run.stop
+
+    async def take(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while view and not self.is_over:
+            end = self._layout.start(self._run.next + 1)
+            part = view[: end - self._offset - self._pending_bytes]
+            self._pending.append(bytes(part))
+            self._pending_bytes += len(part)
+            view = view[len(part) :]
+            is_end = self._offset + self._pending_bytes == end
+            if is_end or self._pending_bytes >= WRITE_BYTES:
+                await self._write(is_end=is_end)
+        now = self._runs.clock()
+        if not self.is_over and now - self._told_at >= PROGRESS_EVERY_S:
+            self._told_at = now
+            self._runs.progressed(self._run, self._offset + self._pending_bytes)
+
+    async def _write(self, *, is_end: bool) -> None:
+        piece = self._run.next
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._pending_bytes = 0
+        if self._kept is None and not await self._runs.write(self._run, piece, self._offset, data):
+            # It must be whole before it is of use: what this run wrote before is none of it.
+            self._kept = bytearray()
+        if self._kept is not None:
+            self._kept += data
+        self._offset += len(data)
+        if not is_end:
+            return
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            if len(kept) == self._layout.length_bytes(piece):
+                await self._runs.write_whole(piece, bytes(kept))
+        self._runs.arrived(self._run, piece)
+
+
+def _failure(exc: PeerError) -> Failure:
+    match exc:
+        case PeerAbsent():
+            return Failure.ABSENT
+        case PeerDisagrees():
+            return Failure.WRONG_SIZE
+        case PeerStalled():
+            return Failure.SILENT
+        case PeerRefused() | PeerNonsense() | PeerIncompatible():
+            return Failure.REFUSED
+        case _:
+            return Failure.BROKE

@@ -1,0 +1,100 @@
+"""Makes the parts of the daemon that move a digest between hosts while it is on its way: the herd, its channels, its
+claims. A part of the composition root; decides nothing else.
+
+Substitutions: without `--origin steer` there are no claims, and what nobody has is a miss; a directory store shows no
+ingests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dht.ids import NodeId
+from dht.service import DHT
+from mirror.discovery.base import Peer
+from mirror.discovery.dht_claims import DhtClaims
+from mirror.discovery.dht_discovery import DhtDiscovery
+from mirror.herd.herd import Herd, HerdPorts, find_with
+from mirror.herd.plain_claims import PlainClaims
+from mirror.ingest.base import IngestWatch
+from mirror.ingest.containerd_ingests import ContainerdIngests
+from mirror.ingest.no_ingests import NoIngests
+from mirror.metrics import Metrics
+from mirror.peer.channel import Channel
+from mirror.peer.channel_dialer import ChannelDialer
+from mirror.peer.channel_params import ChannelParams
+from mirror.peer.channels import Channels, Me
+from mirror.peer.client import PeerClient
+from mirror.peer.news import News
+from mirror.peer.strangers import Strangers
+from mirror.relay.spool import Spool
+from mirror.settings.model import ContainerdStoreSettings, OriginUse, ServeSettings
+from mirror.steer.claims import Claims
+from mirror.store.base import ContentStore
+
+# Beside the relay's files, which are of another life.
+PIECES_FOLDER = Path("spool", "pieces")
+
+
+@dataclass(frozen=True, slots=True)
+class HerdAround:
+    """What these parts need of the daemon's others. `content_root`: where containerd keeps its content, once known."""
+
+    store: ContentStore
+    content_root: Callable[[], Path | None]
+    dht: DHT
+    discovery: DhtDiscovery
+    own: Collection[Peer]
+    client: PeerClient
+    strangers: Strangers
+    metrics: Metrics
+    node: NodeId
+    peer_port: int
+
+
+@contextlib.asynccontextmanager
+async def herding(settings: ServeSettings, around: HerdAround) -> AsyncIterator[tuple[Herd, Channels]]:
+    """To be run. Raises: SpoolUnusable."""
+    async with contextlib.AsyncExitStack() as stack:
+        params = ChannelParams()
+        dialer = await stack.enter_async_context(
+            ChannelDialer(around.client.contacts, around.strangers, params)
+        )
+        spool = Spool(
+            settings.data_dir / PIECES_FOLDER, quota_bytes=settings.cache_size_bytes, clock=time.monotonic
+        )
+        await stack.enter_async_context(spool)
+        made: list[Herd] = []
+
+        def on_news(channel: Channel, told: News) -> None:
+            made[0].on_news(channel, told)
+
+        channels = Channels(Me(around.node, around.peer_port, ""), dialer, on_news, around.strangers, params)
+        claims: Claims = PlainClaims(find_with(around.discovery))
+        if settings.origin is OriginUse.STEER:
+            claims = DhtClaims(around.dht, around.own, lambda: around.discovery.has_begun)
+        ports = HerdPorts(
+            claims=claims,
+            discovery=around.discovery,
+            client=around.client,
+            channels=channels,
+            ingests=_ingests(settings, around.content_root),
+            store=around.store,
+            spool=spool,
+            count_bytes=around.metrics.peer_received_bytes.inc,
+            clock=time.monotonic,
+        )
+        made.append(Herd(ports, random.Random()))
+        yield made[0], channels
+
+
+def _ingests(settings: ServeSettings, content_root: Callable[[], Path | None]) -> IngestWatch:
+    if not isinstance(settings.store, ContainerdStoreSettings):
+        return NoIngests()
+    namespaces: Sequence[str] = settings.store.containerd_namespaces
+    return ContainerdIngests(content_root, namespaces=namespaces)
