@@ -41,6 +41,21 @@ class SwarmParams:
     # ... and the first would need longer than this: below, both end at about the same time.
     double_min_s: float = 0.25
 
+    # -- what a host that is fed from the origin offers (mirror.swarm.offers) --------------------------------------
+    # An offer is under way, fetched and heard of again within about so long, most of it in two batches of the state
+    # channel: what comes meanwhile is offered, too.
+    offers_cover_s: float = 0.3
+    # And so many more, each at another neighbour.
+    offers_min_count: int = 2
+    # With fewer than that open the uplink may be idle: something is offered once more.
+    offers_again_count: int = 2
+    # A neighbour that has not fetched what it was offered for so long, and for so many times as long as it takes as a
+    # rule, may never.
+    offer_open_min_s: float = 1.0
+    offer_open_factor: float = 4.0
+    # A herd that has not taken all by then is not of our making.
+    offers_after_s: float = 10.0
+
     # -- sources ----------------------------------------------------------------------------------------------------
     # About ten neighbours: with five the slowest host of 200 is a fifth later, more than ten gain nothing.
     sources_wanted_count: int = 10

@@ -1,0 +1,209 @@
+"""Which neighbour a host that gets a blob from the origin tells of which piece. Pure; sends nothing.
+
+All of the herd depends on what this host lends: nobody else has it, and its uplink is hardly faster than the origin.
+If it told all neighbours of each piece at once, they would all fetch the same ones from it, and the new ones would
+wait. So it shows each piece to one of them, who passes it on (BitTorrent calls that super-seeding, BEP 16).
+
+Rules
+1. A new piece is offered to the neighbour with the fewest open offers, by lot among equals. An offer is open until a
+   neighbour says that he has the piece.
+2. So many offers are open as keep the uplink busy until the next news. If there are too few new pieces for that, as
+   with an origin that is slower than the uplink, a piece that few neighbours have is offered once more.
+3. An offer that stays open for long is made to another one. He who let it stay comes behind the others.
+4. When the origin has brought all, this goes on until the neighbours have all, or for `offers_after_s`. Then, as at
+   any host that is not fed from the origin, everybody may be told of everything.
+5. What was told is never taken back, and whoever asks for more than he was told of is to be served.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from mirror.swarm.bitfield import pieces_of, some_piece
+from mirror.swarm.params import SwarmParams
+from mirror.swarm.rarity import Rarity
+
+N = TypeVar("N", bound=Hashable)
+
+# Weight of the latest sample of how long an offer is open (RFC 6298 §2).
+OPEN_GAIN = 1 / 8
+
+
+@dataclass(slots=True)
+class _Neighbour:
+    """`has`: what he said; `told`: what he was told, or may be. `open`: offered and not had by anybody, and since when.
+    `ignored_count`: offers in a row that he let stay open."""
+
+    has: int = 0
+    told: int = 0
+    open: dict[int, float] = field(default_factory=dict)
+    ignored_count: int = 0
+
+
+class Offers(Generic[N]):
+    """Of one blob. `N` names a neighbour. `look` is called whenever the host has more, a neighbour has more, or
+    `next_timer` has passed; `told` then says what each may be told."""
+
+    def __init__(self, params: SwarmParams, rng: random.Random) -> None:
+        self._params = params
+        self._rng = rng
+        self._neighbours: dict[N, _Neighbour] = {}
+        self._rarity = Rarity()
+        self._own = 0
+        self._is_fed = False
+        # When the origin began to bring pieces, and how many were there before.
+        self._fed_at = -math.inf
+        self._fed_from_count = 0
+        self._ended_at = -math.inf
+        # A neighbour has them, or has an open offer of them.
+        self._placed = 0
+        # How long an offer is open, as a rule.
+        self._open_s = 0.0
+        self._looked_at = -math.inf
+
+    # -- neighbours ------------------------------------------------------------------------------------------------
+
+    def joined(self, name: N) -> None:
+        self._neighbours.setdefault(name, _Neighbour())
+
+    def left(self, name: N) -> None:
+        gone = self._neighbours.pop(name, None)
+        if gone is not None:
+            self._rarity.remove(gone.has)
+            self._replace()
+
+    def has(self, name: N, mask: int, now: float) -> None:
+        """All that he has."""
+        neighbour = self._neighbours.get(name)
+        if neighbour is None:
+            return
+        new = mask & ~neighbour.has
+        self._rarity.remove(neighbour.has & ~mask)
+        self._rarity.add(new)
+        neighbour.has = mask
+        for other in self._neighbours.values():
+            for piece in [piece for piece in other.open if new >> piece & 1]:
+                open_s = now - other.open.pop(piece)
+                if other is neighbour:
+                    other.ignored_count = 0
+                    self._open_s += (open_s - self._open_s) * (OPEN_GAIN if self._open_s else 1)
+        self._replace()
+
+    # -- what they may be told -------------------------------------------------------------------------------------
+
+    @property
+    def is_careful(self) -> bool:
+        """Not everybody is told of everything (rule 4)."""
+        if self._is_fed:
+            return True
+        is_young = self._looked_at - self._ended_at < self._params.offers_after_s
+        return is_young and bool(self._lacking())
+
+    def told(self, name: N) -> int:
+        """What he may be told of, and what he was told of before."""
+        neighbour = self._neighbours.get(name)
+        if neighbour is None:
+            return 0
+        if not self.is_careful:
+            neighbour.told |= self._own
+        return neighbour.told
+
+    def look(self, own: int, is_fed: bool, now: float) -> None:
+        """`own`: what this host holds, `is_fed`: from the origin, now."""
+        self._looked_at = now
+        count = own.bit_count()
+        if is_fed and not self._is_fed:
+            self._fed_from_count = count
+            for neighbour in self._neighbours.values():
+                neighbour.told |= self._own
+        elif self._is_fed and not is_fed:
+            self._ended_at = now
+        if count <= self._fed_from_count:
+            # The origin has brought nothing yet.
+            self._fed_at = now
+        self._own, self._is_fed = own, is_fed
+        if not self.is_careful:
+            return
+        self._withdraw_late(now)
+        open_count = sum(len(one.open) for one in self._neighbours.values())
+        for piece in pieces_of(own & ~self._placed):
+            if open_count >= self._open_max_count(now):
+                return
+            if self._offer(piece, now):
+                open_count += 1
+        while open_count < self._params.offers_again_count and self._offer_again(now):
+            open_count += 1
+
+    def next_timer(self) -> float | None:
+        """When an offer has been open for too long."""
+        times = [min(one.open.values()) for one in self._neighbours.values() if one.open]
+        return min(times) + self._late_s() if times else None
+
+    # -- offers ----------------------------------------------------------------------------------------------------
+
+    def _open_max_count(self, now: float) -> int:
+        params = self._params
+        fed_s = max(now - self._fed_at, params.offers_cover_s)
+        new_count = self._own.bit_count() - self._fed_from_count
+        return params.offers_min_count + math.ceil(new_count / fed_s * params.offers_cover_s)
+
+    def _late_s(self) -> float:
+        return max(self._params.offer_open_min_s, self._params.offer_open_factor * self._open_s)
+
+    def _withdraw_late(self, now: float) -> None:
+        late_s = self._late_s()
+        for neighbour in self._neighbours.values():
+            for piece in [piece for piece, since in neighbour.open.items() if now - since >= late_s]:
+                del neighbour.open[piece]
+                neighbour.ignored_count += 1
+                self._placed &= ~(1 << piece)
+
+    def _offer(self, piece: int, now: float) -> bool:
+        best: list[_Neighbour] = []
+        least = math.inf
+        for one in self._neighbours.values():
+            if one.told >> piece & 1:
+                continue
+            rank = len(one.open) + one.ignored_count
+            if rank < least:
+                best, least = [one], rank
+            elif rank == least:
+                best.append(one)
+        if not best:
+            return False
+        self._open(self._rng.choice(best), piece, now)
+        return True
+
+    def _offer_again(self, now: float) -> bool:
+        idle = [one for one in self._neighbours.values() if not one.open]
+        self._rng.shuffle(idle)
+        for one in idle:
+            useful = self._own & ~one.has & ~one.told
+            if useful:
+                self._open(one, some_piece(self._rarity.rarest(useful), self._rng), now)
+                return True
+        return False
+
+    def _open(self, neighbour: _Neighbour, piece: int, now: float) -> None:
+        neighbour.told |= 1 << piece
+        neighbour.open[piece] = now
+        self._placed |= 1 << piece
+
+    def _lacking(self) -> int:
+        """What no neighbour has."""
+        had = 0
+        for one in self._neighbours.values():
+            had |= one.has
+        return self._own & ~had if self._neighbours else 0
+
+    def _replace(self) -> None:
+        placed = 0
+        for one in self._neighbours.values():
+            placed |= one.has
+            for piece in one.open:
+                placed |= 1 << piece
+        self._placed = placed
