@@ -50,6 +50,7 @@ class CachedStore:
     ) -> None:
         self._runtime = runtime
         self._folder = folder
+        self._quota_bytes = quota_bytes
         self._cache = DirectoryStore(folder, quota_bytes=quota_bytes)
         self._copies = BlobCopies(
             self._cache, folder, quota_bytes=quota_bytes, clock=clock, ask_disk=ask_disk
@@ -60,6 +61,10 @@ class CachedStore:
     @property
     def runtime(self) -> ContentStore:
         return self._runtime
+
+    @property
+    def quota_bytes(self) -> int:
+        return self._quota_bytes
 
     @property
     def cache_bytes(self) -> int:

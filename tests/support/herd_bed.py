@@ -213,7 +213,7 @@ async def herd_bed(
             ]
             host.install_registry(registry.name, registry.url)
             if plan.discard_unpacked_layers:
-                host.containerd.extra_config = _discarding(host.containerd.version())
+                host.containerd.extra_config = discarding(host.containerd.version())
             stack.push_async_callback(host.containerd.stop)
             stack.push_async_callback(host.daemon.stop)
         async with asyncio.TaskGroup() as tasks:
@@ -294,7 +294,7 @@ def _knows(host: BedHost, count: int) -> Callable[[], bool]:
     return lambda: host.counted("members") == count
 
 
-def _discarding(version: tuple[int, int]) -> str:
+def discarding(version: tuple[int, int]) -> str:
     """From 2.1 on, this setting brings the local pull with it."""
     if version >= (2, 0):
         return "[plugins.'io.containerd.cri.v1.images']\ndiscard_unpacked_layers = true\n"

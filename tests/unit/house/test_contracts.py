@@ -38,6 +38,8 @@ PURE = [
             "mirror/origin/memory.py",
             "mirror/origin/proxies.py",
             "mirror/origin/redirects.py",
+            "mirror/keep/fates.py",
+            "mirror/keep/holds.py",
             "mirror/peer/allowance.py",
             "mirror/peer/channel_params.py",
             "mirror/peer/errors.py",
