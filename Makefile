@@ -6,7 +6,7 @@ PY := .venv/bin/python
 # The caller's umask and locale must not change a test.
 export LC_ALL := C.UTF-8
 
-.PHONY: help demo test test-all unit check format protos locks docs bench-serve bench-dht bench-herd fuzz tools clean
+.PHONY: help demo test test-all unit check format protos locks docs bench-serve bench-dht bench-herd bench-sim fuzz tools clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -50,6 +50,9 @@ bench-dht: venv-dev ## lookups, announces and rest of 50 to 5,000 nodes, beside 
 
 bench-herd: venv-dev tools ## hosts that pull one image at once, without and with daemons: one JSON line
 	@$(PY) -m tests.bench.herd $(ARGS)
+
+bench-sim: venv-dev ## herds of 5 to 2,000 hosts in virtual time, on the real decisions: JSON lines
+	@$(PY) -m tests.bench.sim $(ARGS)
 
 FUZZ_S ?= 600
 fuzz: venv-dev ## ten minutes of coverage-guided fuzzing of the datagram path (FUZZ_S=600)
