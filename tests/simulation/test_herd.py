@@ -11,7 +11,8 @@ from typing import Final
 import pytest
 
 from tests.support.sim_herd import Herd, HerdResult
-from tests.support.sim_world import MIB, HerdPlan
+from tests.support.sim_links import MIB
+from tests.support.sim_world import HerdPlan
 
 pytestmark = pytest.mark.slow
 
