@@ -35,6 +35,7 @@ from mirror.peer.frames import DeclineReason
 from mirror.relay.spool import Spool
 from mirror.steer.claims import Claims, NamedPeer
 from mirror.steer.ladder import Ladder
+from mirror.steer.rates import Rates
 from mirror.steer.timers import Rungs
 from mirror.store.base import ContentAdded, ContentStore, Snapshot
 from mirror.swarm.params import SwarmParams
@@ -103,6 +104,7 @@ class Herd:
         self._sizes_bytes: OrderedDict[Digest, int] = OrderedDict()
         # Until when a GET is answered 404: at the first host, and at both.
         self._given_up: OrderedDict[Digest, tuple[float, float]] = OrderedDict()
+        self._rates = Rates()
         self._ids = itertools.count(1)
         self._tasks: asyncio.TaskGroup | None = None
         self._transfer_ports = TransferPorts(
@@ -115,6 +117,7 @@ class Herd:
             open_stored=self._open_stored,
             discard_ingest=ports.store.discard_ingest,
             remember=self._remember,
+            note_rate=self._note_rate,
             count_bytes=ports.count_bytes,
             clock=ports.clock,
             spawn=self._spawn,
@@ -157,11 +160,12 @@ class Herd:
         digest: Digest,
         byte_range: ByteRange | None,
         *,
+        registry: str,
         is_manifest: bool,
         is_head: bool,
         at_fallback: bool,
     ) -> AsyncIterator[Reading]:
-        """A request of the own containerd. Raises: Missed."""
+        """A request of the own containerd, for an image of `registry`. Raises: Missed."""
         if self._tasks is None:
             raise Missed(digest, "this daemon is starting or stopping")
         first_until, both_until = self._given_up.get(digest, (0.0, 0.0))
@@ -174,7 +178,7 @@ class Herd:
             and now < (both_until if at_fallback else max(first_until, both_until))
         ):
             raise Missed(digest, "given up for some seconds")
-        transfer = self._transfer(digest, is_manifest=is_manifest)
+        transfer = self._transfer(digest, is_manifest=is_manifest, registry=registry)
         if transfer.is_aside:
             raise Missed(digest, "this host's disk does not take it, or nobody could bring it whole")
         reading = transfer.ask(next(self._ids), byte_range, is_head=is_head, at_fallback=at_fallback)
@@ -227,13 +231,18 @@ class Herd:
 
     # -- transfers ---------------------------------------------------------------------------------------------------
 
-    def _transfer(self, digest: Digest, *, is_manifest: bool) -> Transfer:
+    def _transfer(self, digest: Digest, *, is_manifest: bool, registry: str = "") -> Transfer:
         transfer = self._transfers.get(digest)
         if transfer is None:
             self._make_room()
-            ladder = Ladder(self._rng, is_manifest=is_manifest, rungs=self._rungs)
+            ladder = Ladder(
+                self._rng,
+                is_manifest=is_manifest,
+                rungs=self._rungs,
+                expected_bytes_s=self._rates.expected_bytes_s(registry, self._ports.clock()),
+            )
             size_bytes = self._sizes_bytes.get(digest)
-            transfer = Transfer(digest, ladder, self._transfer_ports, self._rng, size_bytes)
+            transfer = Transfer(digest, ladder, self._transfer_ports, self._rng, size_bytes, registry)
             self._transfers[digest] = transfer
         self._transfers.move_to_end(digest)
         return transfer
@@ -282,6 +291,9 @@ class Herd:
         self._given_up[digest] = (first_until, both_until)
         if len(self._given_up) > REMEMBERED_MAX_COUNT:
             self._given_up.popitem(last=False)
+
+    def _note_rate(self, registry: str, count_bytes: int, for_s: float) -> None:
+        self._rates.seen(registry, count_bytes, for_s, self._ports.clock())
 
     # -- ports of a transfer -----------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ class OwnIngest:
     def __init__(
         self,
         digest: Digest,
+        registry: str,
         ports: TransferPorts,
         *,
         begin: Callable[[int | None], Swarming | None],
@@ -36,6 +37,7 @@ class OwnIngest:
         spawn: Spawn,
     ) -> None:
         self._digest = digest
+        self._registry = registry
         self._ports = ports
         self._begin = begin
         self._put = put
@@ -44,6 +46,9 @@ class OwnIngest:
         self._is_tailing = False
         self._is_judged = False
         self._file: IngestFile | None = None
+        # When the origin's first bytes were seen, how many they were, and how far it came since.
+        self._fed_since: tuple[float, int] | None = None
+        self._reached_bytes = 0
         self.is_committed = False
 
     # -- orders ----------------------------------------------------------------------------------------------------
@@ -63,9 +68,12 @@ class OwnIngest:
 
     def born(self, total_bytes: int | None) -> None:
         self._close_file()
+        self._fed_since = None
+        self._reached_bytes = 0
         swarm = self._begin(total_bytes)
-        if swarm is not None:
-            # Another file counts from now on.
+        if swarm is not None and not self.is_committed:
+            # Another file counts from now on. Where the image was removed and is pulled anew, the file that was
+            # committed, which is open here, feeds this pull.
             swarm.lose_own()
         self._put(on.IngestBorn(total_bytes))
         self._look(total_bytes)
@@ -87,16 +95,23 @@ class OwnIngest:
     def committed(self) -> None:
         if not self.is_committed:
             self.is_committed = True
+            self._note_rate()
             self._spawn(self._take_committed())
 
     def close(self) -> None:
         self._close_file()
 
+    def _note_rate(self) -> None:
+        if self._is_tailing and self._fed_since is not None:
+            since, first_bytes = self._fed_since
+            count_bytes = self._reached_bytes - first_bytes
+            self._ports.note_rate(self._registry, count_bytes, self._ports.clock() - since)
+
     # -- bytes -----------------------------------------------------------------------------------------------------
 
     def _look(self, total_bytes: int | None) -> None:
         """What stands in it may be offered, while containerd reads it from the origin."""
-        if not self._is_tailing:
+        if not self._is_tailing or self.is_committed:
             return
         swarm = self._begin(total_bytes or self._ports.ingests.total_bytes(self._digest))
         if swarm is None:
@@ -107,6 +122,9 @@ class OwnIngest:
         size_bytes = self._file.size_bytes()
         if size_bytes:
             swarm.own_reaches(size_bytes)
+        if size_bytes > self._reached_bytes:
+            self._fed_since = self._fed_since or (self._ports.clock(), size_bytes)
+            self._reached_bytes = size_bytes
         if self._is_judged and size_bytes >= swarm.layout.size_bytes:
             self._is_judged = False
             self._spawn(self._judge(swarm))

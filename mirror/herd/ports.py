@@ -41,8 +41,9 @@ class Neighbours(Protocol):
 @dataclass(frozen=True, slots=True)
 class TransferPorts:
     """`find` names providers as discovery knows them. `make_space` makes a spool file. `open_stored` gives a descriptor
-    of a blob that the store holds, owned by who asks, and its size. `remember` outlives the transfer; `spawn` runs work
-    for a digest until it ends or the daemon does."""
+    of a blob that the store holds, owned by who asks, and its size. `remember` outlives the transfer. `note_rate`: so
+    many bytes came from a registry in so many seconds. `spawn` runs work for a digest until it ends or the daemon
+    does."""
 
     claims: Claims
     channels: Neighbours
@@ -53,6 +54,7 @@ class TransferPorts:
     open_stored: Callable[[Digest], Awaitable[tuple[int, int]]]
     discard_ingest: Callable[[Digest], Awaitable[None]]
     remember: Callable[[Digest, float, bool], None]
+    note_rate: Callable[[str, int, float], None]
     count_bytes: Callable[[int], None]
     clock: Callable[[], float]
     spawn: Callable[[Digest, Coroutine[Any, Any, None]], asyncio.Task[None]]

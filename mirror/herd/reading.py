@@ -136,6 +136,10 @@ class Reading:
         )
         assert self.span is not None
         if not self.is_head:
+            first = ByteSpan(self.position, min(self._limit(), self.position + 1))
+            if first.length_bytes and self._transfer.portions(first) is None:
+                # Dropped since it was released. Four bodies without a byte fail a pull, and a 404 does not.
+                raise Missed(self.digest, "its first byte was dropped")
             self.is_begun = True
             self._transfer.moved(self, is_first=True)
         return self.span

@@ -45,10 +45,17 @@ _NOTHING_KNOWN = on.SourceProgress(0, 0, None, is_rooted=False)
 
 
 class Transfer:
-    """Made and kept by `Herd`. `size_bytes`: as a manifest says; None: not known."""
+    """Made and kept by `Herd`. `size_bytes`: as a manifest says; None: not known. `registry`: of the image; empty: not
+    known."""
 
     def __init__(
-        self, digest: Digest, ladder: Ladder, ports: TransferPorts, rng: random.Random, size_bytes: int | None
+        self,
+        digest: Digest,
+        ladder: Ladder,
+        ports: TransferPorts,
+        rng: random.Random,
+        size_bytes: int | None,
+        registry: str = "",
     ) -> None:
         self.digest = digest
         self.used_at = ports.clock()
@@ -68,7 +75,7 @@ class Transfer:
             spawn=self._spawn,
         )
         self._own_ingest = OwnIngest(
-            digest, ports, begin=self._begin, put=self._put, settle=self._pump, spawn=self._spawn
+            digest, registry, ports, begin=self._begin, put=self._put, settle=self._pump, spawn=self._spawn
         )
         self._queue: deque[Event] = deque()
         self._is_pumping = False

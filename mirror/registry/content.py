@@ -160,6 +160,7 @@ class Content:
         async with self.herd.ask(
             digest,
             None if is_head or answer.wanted.is_manifest else ByteRange.parse(request.headers.get("Range")),
+            registry=answer.wanted.registry,
             is_manifest=answer.wanted.is_manifest,
             is_head=is_head,
             at_fallback=answer.at_fallback,
@@ -219,7 +220,12 @@ class Content:
     async def _distant_size_bytes(self, answer: Answer, digest: Digest) -> int:
         try:
             async with self.herd.ask(
-                digest, None, is_manifest=False, is_head=True, at_fallback=answer.at_fallback
+                digest,
+                None,
+                registry=answer.wanted.registry,
+                is_manifest=False,
+                is_head=True,
+                at_fallback=answer.at_fallback,
             ) as reading:
                 await reading.begin()
                 size_bytes = reading.size_bytes

@@ -6,12 +6,15 @@ from collections import deque
 
 from mirror.steer.timers import (
     CLAIM_STEP_FACTOR,
+    EARLY_MIN_S,
+    EARLY_SHARE,
     FRONTIER_STARVED_S,
     PACE_MIN_S,
     PACE_WINDOW_S,
     SECOND_CLAIM_GAIN,
     SECOND_CLAIM_SETUP_S,
     SLOW_SHARE,
+    STEP_BYTES,
 )
 
 # More often a sample tells nothing.
@@ -62,6 +65,15 @@ class Pace:
         until = self._grown_at if now - self._grown_at <= 2 * self._step_s else now
         return (self._bytes - first_bytes) / (until - since)
 
+    def rate_bound_bytes_s(self, now: float) -> float | None:
+        """It is surely no faster: as if its next step came now. None: seen for too short a time even for that."""
+        if not self._samples or self._bytes == 0:
+            return None
+        since, first_bytes = self._samples[0]
+        if now - since < EARLY_MIN_S:
+            return None
+        return (self._bytes + STEP_BYTES - first_bytes) / (now - since)
+
     def starved_at(self) -> float | None:
         """When it counts as standing still. None: it has not begun: that is the arbiter's to judge."""
         if self._grown_at is None or self._bytes == 0:
@@ -75,8 +87,14 @@ def is_claim_worth(pace: Pace, expected_bytes_s: float | None, size_bytes: int |
     starved_at = pace.starved_at()
     if starved_at is not None and now >= starved_at:
         return True
+    if expected_bytes_s is None:
+        return False
     rate = pace.rate_bytes_s(now)
-    if rate is None or expected_bytes_s is None or rate >= SLOW_SHARE * expected_bytes_s:
+    if rate is None:
+        rate = pace.rate_bound_bytes_s(now)
+        if rate is None or rate >= EARLY_SHARE * expected_bytes_s:
+            return False
+    elif rate >= SLOW_SHARE * expected_bytes_s:
         return False
     if size_bytes is None:
         return True

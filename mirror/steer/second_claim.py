@@ -37,7 +37,8 @@ class SecondClaim:
         self._again_at = now + SLOW_AGAIN_S
 
     def granted(self, sources: Sources, now: float) -> None:
-        self._slow_bytes_s = sources.frontier_pace.rate_bytes_s(now)
+        pace = sources.frontier_pace
+        self._slow_bytes_s = pace.rate_bytes_s(now) or pace.rate_bound_bytes_s(now)
         self._began = None
 
     def is_in_vain(self, ingest: Ingest, now: float) -> bool:

@@ -74,6 +74,11 @@ UNCOMMITTED_MAX_S = 5.0
 SECOND_CLAIM_GAIN = 1.5
 # Below this share of the rate that this registry had lately.
 SLOW_SHARE = 0.5
+# Far below it is known sooner than a little below: a herd should not wait for certainty behind a host that is ten times
+# slower. Less than one step of the claimant's cannot be told from none.
+EARLY_MIN_S = 2.0
+EARLY_SHARE = 0.25
+STEP_BYTES = 1 << 20
 # The frontier stands still though the claim lives: twice the longest usual step.
 FRONTIER_STARVED_S = 10.0
 # The second claimant's first byte.

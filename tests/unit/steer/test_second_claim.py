@@ -53,6 +53,14 @@ def test_a_pace_in_steps_of_five_seconds_is_not_judged_after_one_of_them() -> No
     assert rate == pytest.approx(MIB / 5.0)
 
 
+@pytest.mark.parametrize(("rate", "worth"), [(1 * MIB, True), (3 * MIB, False)])
+def test_far_below_is_known_sooner(rate: int, worth: bool) -> None:
+    """Of 10 MiB/s a quarter is 2.5: 3 MiB/s waits for certainty, and is then below half."""
+    assert is_claim_worth(paced(rate, 2.0), 10 * MIB, 1000 * MIB, 2.0) is worth
+    assert not is_claim_worth(paced(rate, 1.5), 10 * MIB, 1000 * MIB, 1.5)
+    assert is_claim_worth(paced(rate, 10.0), 10 * MIB, 1000 * MIB, 10.0)
+
+
 def test_a_frontier_that_stands_still_is_worth_a_claim_whatever_was_expected() -> None:
     pace = paced(MIB, 10.0)
     assert not is_claim_worth(pace, None, None, 19.9)
