@@ -1,14 +1,9 @@
-"""How bodies leave and end, seen on the wire: by FIN, with every byte that was written, never kept alive when short."""
+"""How bodies end, seen on the wire: by FIN, with every byte that was written, never kept alive when short."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-import os
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from aiohttp import web
@@ -16,181 +11,8 @@ from aiohttp import web
 from mirror.errors import TransferError
 from mirror.oci.byterange import ByteSpan
 from mirror.web.body import cut, send_chunks, send_span
-from mirror.web.listener import Listener, bind
+from tests.support.body_bed import BODY, SMALL_BUFFER_BYTES, file_of, listening, prepared, serving
 from tests.support.raw_client import End, raw_client
-
-# More than the kernel takes while nobody reads.
-BODY = random.Random(3).randbytes(16 * 2**20)
-SMALL_BUFFER_BYTES = 4096
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@contextlib.asynccontextmanager
-async def serving(handler: Handler, drain_s: float = 0.1) -> AsyncIterator[tuple[str, int]]:
-    app = web.Application()
-    app.router.add_get("/{rest:.*}", handler)
-    listener = Listener(app, bind("test", "127.0.0.1", 0), drain_s=drain_s)
-    await listener.start()
-    try:
-        yield listener.address
-    finally:
-        await listener.stop()
-
-
-@contextlib.contextmanager
-def file_of(data: bytes) -> Iterator[int]:
-    descriptor = os.memfd_create("body")
-    try:
-        os.write(descriptor, data)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-async def prepared(request: web.Request, length_bytes: int = len(BODY)) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Length": str(length_bytes)})
-    await response.prepare(request)
-    return response
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-# -- spans
-
-
-async def test_a_body_sent_in_several_spans_keeps_the_connection() -> None:
-    """And the file may be closed as soon as the last span is sent."""
-    steps = [0, 1, 70_000, 9_000_000, len(BODY)]
-    open_counts: list[int] = []
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        open_counts.append(open_descriptors())
-        response = await prepared(request)
-        with file_of(BODY) as descriptor:
-            for start, stop in itertools.pairwise(steps):
-                assert await send_span(request, response, descriptor, ByteSpan(start, stop))
-        return response
-
-    async with serving(handler) as address, raw_client(address) as client:
-        for _ in range(3):
-            await client.get("/")
-            status, headers = await client.head()
-            assert (status, headers["content-length"], headers.get("connection")) == (
-                200,
-                str(len(BODY)),
-                None,
-            )
-            assert await client.exactly(len(BODY)) == BODY
-    assert open_counts == open_counts[:1] * 3
-
-
-async def test_spans_and_written_chunks_may_follow_each_other() -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = await prepared(request)
-        with file_of(BODY) as descriptor:
-            await response.write(BODY[:5_000_000])
-            assert await send_span(request, response, descriptor, ByteSpan(5_000_000, 9_000_000))
-            await response.write(BODY[9_000_000:])
-        return response
-
-    async with serving(handler) as address, raw_client(address) as client:
-        for _ in range(2):
-            await client.get("/")
-            await client.head()
-            assert await client.exactly(len(BODY)) == BODY
-
-
-async def test_a_span_of_nothing_is_sent() -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = await prepared(request, 4)
-        with file_of(b"1234") as descriptor:
-            assert await send_span(request, response, descriptor, ByteSpan(2, 2))
-            assert await send_span(request, response, descriptor, ByteSpan(0, 4))
-        return response
-
-    async with serving(handler) as address, raw_client(address) as client:
-        await client.get("/")
-        await client.head()
-        assert await client.exactly(4) == b"1234"
-
-
-async def test_a_file_that_ends_before_the_span_ends_the_body_by_fin() -> None:
-    told: list[bool] = []
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = await prepared(request, len(BODY) + 1000)
-        with file_of(BODY) as descriptor:
-            for span in (ByteSpan(0, len(BODY) + 500), ByteSpan(0, 1)):
-                told.append(await send_span(request, response, descriptor, span))
-        return response
-
-    async with serving(handler) as address, raw_client(address) as client:
-        await client.get("/")
-        await client.head()
-        assert await client.rest() == (BODY, End.FIN)
-    assert told == [False, False]
-
-
-async def test_no_span_is_sent_to_a_client_who_left() -> None:
-    told = asyncio.get_running_loop().create_future()
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        # A handler that must finish what it does, though its client is gone.
-        sending = asyncio.ensure_future(send(request))
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(sending)
-        return await sending
-
-    async def send(request: web.Request) -> web.StreamResponse:
-        response = await prepared(request)
-        with file_of(BODY) as descriptor:
-            first = await send_span(request, response, descriptor, ByteSpan(0, len(BODY)))
-            told.set_result((first, await send_span(request, response, descriptor, ByteSpan(0, 1))))
-        return response
-
-    async with serving(handler) as address, raw_client(address) as client:
-        await client.get("/")
-        await client.head()
-        client.leave()
-        assert await asyncio.wait_for(told, 10) == (False, False)
-
-
-@pytest.mark.parametrize("read_bytes", [1, 100_000, 3_000_000])
-async def test_a_span_that_is_cancelled_leaves_other_files_alone(read_bytes: int) -> None:
-    """Its descriptor's number is another file's at once, whose position must stay where it is."""
-    loop = asyncio.get_running_loop()
-    sending: asyncio.Future[asyncio.Task[object]] = loop.create_future()
-    position: asyncio.Future[int] = loop.create_future()
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = await prepared(request)
-        task = asyncio.current_task()
-        assert task is not None
-        sending.set_result(task)
-        with file_of(BODY) as descriptor, file_of(b"12345") as other:
-            try:
-                await send_span(request, response, descriptor, ByteSpan(0, len(BODY)))
-            except asyncio.CancelledError:
-                os.dup2(other, descriptor)
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-                position.set_result(os.lseek(descriptor, 0, os.SEEK_CUR))
-                raise
-        return response
-
-    async with (
-        serving(handler) as address,
-        raw_client(address, receive_buffer_bytes=SMALL_BUFFER_BYTES) as client,
-    ):
-        await client.get("/")
-        await client.head()
-        await client.exactly(read_bytes)
-        (await sending).cancel()
-        assert await asyncio.wait_for(position, 10) == 5
-
 
 # -- cut
 
@@ -433,11 +255,9 @@ async def test_a_listener_that_stops_ends_open_bodies_by_fin_after_the_drain() -
             raise
         return response
 
-    app = web.Application()
-    app.router.add_get("/{rest:.*}", handler)
     loop = asyncio.get_running_loop()
     drain_s = 0.8
-    listener = Listener(app, bind("test", "127.0.0.1", 0), drain_s=drain_s)
+    listener = listening(handler, drain_s)
     await listener.start()
     async with raw_client(listener.address) as client, raw_client(listener.address) as idle:
         await idle.get("/idle")
@@ -469,9 +289,7 @@ async def test_an_answer_that_ends_within_the_drain_is_whole_and_the_last_on_its
         await response.write(b"5678")
         return response
 
-    app = web.Application()
-    app.router.add_get("/{rest:.*}", handler)
-    listener = Listener(app, bind("test", "127.0.0.1", 0), drain_s=60)
+    listener = listening(handler, 60)
     await listener.start()
     async with raw_client(listener.address) as first, raw_client(listener.address) as second:
         clients = {"/first": first, "/second": second}
