@@ -47,6 +47,7 @@ from mirror.store.containerd_store import ContainerdStore
 from mirror.store.directory_store import DirectoryStore
 from mirror.version import VERSION
 from mirror.web.listener import Listener, bind, bind_with_udp
+from mirror.web.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ class Daemon:
                         parts.herd,
                         parts.advertiser,
                         parts.origins,
+                        Watchdog(content[-1]),
                     )
                 ]
                 try:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
+from collections.abc import Collection
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
 
 from mirror.errors import MirrorError
 from mirror.web.ending import FAREWELLS, Farewells, part
@@ -34,10 +38,22 @@ class ListenFailed(MirrorError):
     """The address cannot be bound."""
 
 
+class _ListeningSocket(socket.socket):
+    """One on which `accept` may be called while it does not listen: there is nobody then."""
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().accept()
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                raise BlockingIOError(errno.EAGAIN, "does not listen now") from exc
+            raise
+
+
 def bind(name: str, host: str, port: int) -> socket.socket:
     """A bound TCP socket. IPv6 wildcards serve IPv4 too. Raises: ListenFailed."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = _ListeningSocket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -103,11 +119,14 @@ class Listener:
         """`drain_s`: how long `stop` lets open requests go on before it ends them. `limits` None: only this host's
         programs can connect, and may."""
         self._sock = sock
+        self._name = sock.getsockname()
         self._drain_s = drain_s
         self._limits = limits
         self._guard = RequestGuard()
         self._farewells = Farewells()
         self._serving: asyncio.Server | None = None
+        # Accepted while the loop stood still, and ended.
+        self._turned_away: list[socket.socket] = []
         app[FAREWELLS] = self._farewells
         app.middlewares.insert(0, self._guard.middleware)
         self._runner = web.AppRunner(
@@ -125,7 +144,7 @@ class Listener:
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens: the port is the real one where 0 was asked for."""
-        host, port = self._sock.getsockname()[:2]
+        host, port = self._name[:2]
         return host, port
 
     async def start(self) -> None:
@@ -139,7 +158,7 @@ class Listener:
             self._serving.close()
             self._serving = None
             await asyncio.sleep(0)  # requests that were read have begun then
-            self._end_idle()
+            self._part_all(but=self._guard.connections())
             if not await self._guard.all_ended(self._drain_s):
                 self._guard.cancel_all()
                 await self._guard.all_ended(CANCEL_S)
@@ -147,17 +166,48 @@ class Listener:
         await self._farewells.end(FAREWELL_AT_STOP_S)
         self._sock.close()
 
+    def end_open(self) -> None:
+        """Refuses newcomers and ends what is open, by FIN, from any thread; the loop need not run. What it does go on
+        with cannot be sent; `begin_again` ends it."""
+        # On Linux this ends the listening, and resets those who wait to be accepted: they are told before.
+        with contextlib.suppress(OSError):
+            while len(self._turned_away) < BACKLOG_COUNT:
+                self._turned_away.append(self._sock.accept()[0])
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RD)
+        server = self._runner.server
+        transports = [one.transport for one in server.connections] if server is not None else []
+        for sock in [
+            *self._turned_away,
+            *(one.get_extra_info("socket") for one in transports if one is not None),
+        ]:
+            # The client may be gone, or the loop close it at this moment.
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_WR)
+
+    def begin_again(self) -> None:
+        """On the loop, after `end_open`: ends the requests whose answers cannot leave, and listens again."""
+        for waiting in self._turned_away:
+            waiting.close()
+        self._turned_away.clear()
+        self._guard.cancel_all()
+        self._part_all()
+        if self._serving is None:
+            return
+        # A port that the kernel chose was given back with the listening; one that was asked for is still ours.
+        with contextlib.suppress(OSError):
+            self._sock.bind(self._name)
+        self._sock.listen(BACKLOG_COUNT)
+
     def _accepted(self) -> asyncio.Protocol:
         server = self._runner.server
         assert server is not None
         return server() if self._limits is None else Newcomer(server, self._limits)
 
-    def _end_idle(self) -> None:
-        """And lets the others end with the request that they have."""
+    def _part_all(self, but: Collection[RequestHandler] = ()) -> None:
+        """`but`: those may end the request that they have."""
         server = self._runner.server
-        assert server is not None
-        busy = self._guard.connections()
-        for connection in server.connections:
+        for connection in server.connections if server is not None else ():
             connection.close()
-            if connection not in busy:
+            if connection not in but:
                 part(connection, self._farewells)

@@ -18,6 +18,7 @@ import pytest
 
 from mirror.discovery.base import Peer
 from mirror.settings.model import Address, StaticBootstrap
+from mirror.web.watchdog import LATE_S
 from tests.support.dht_hosts import dht_host, until
 from tests.support.mirror_host import Answer, ask
 
@@ -89,6 +90,13 @@ async def daemon(folder: Path) -> AsyncIterator[Running]:
 async def is_ready(admin_port: int) -> bool:
     try:
         return (await ask(f"http://127.0.0.1:{admin_port}/readyz")).status == 200
+    except OSError:
+        return False
+
+
+async def is_answering(registry_port: int) -> bool:
+    try:
+        return (await ask(f"http://127.0.0.1:{registry_port}/v2/")).status == 200
     except OSError:
         return False
 
@@ -178,3 +186,20 @@ async def test_a_daemon_tells_who_it_is_and_whom_it_knows(tmp_path: Path) -> Non
             assert "\npeili_dht_members 1.0\n" in page and "\npeili_dht_records 1.0\n" in page
             assert 'peili_dht_rpcs_total{direction="received",outcome="answered",rpc="join"} 1.0' in page
         assert (await running.admin("/readyz")).status == 200
+
+
+async def test_a_daemon_that_was_stopped_as_a_whole_ends_what_it_had_open_when_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    """Nothing inside can help while it is stopped. Afterwards its clients' sources and claims are elsewhere."""
+    async with daemon(tmp_path) as running:
+        reader, writer = await slow_reader(running.registry_port, running.blob_request)
+        running.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(LATE_S * 1.25)
+        running.process.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(DEADLINE_S):
+            body = await reader.read(-1)
+            assert 0 < len(body) < len(BLOB) and BLOB.startswith(body)
+            writer.close()
+            while not await is_answering(running.registry_port):
+                await asyncio.sleep(0.02)

@@ -63,6 +63,7 @@ PURE = [
             "mirror/tags/publicity.py",
             "mirror/tags/rules.py",
             "mirror/tags/source.py",
+            "mirror/web/pulse.py",
             "mirror/demo/token_bucket.py",
             "mirror/demo/plan.py",
             "mirror/demo/units.py",
