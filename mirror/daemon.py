@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from dht.service import DHT
 from mirror.admin.server import AdminServer, metrics_app
@@ -25,8 +26,11 @@ from mirror.data_dir import owned
 from mirror.discovery.dht_discovery import DhtDiscovery
 from mirror.discovery.dht_settings import DHT_USE, dht_settings, own_peers
 from mirror.herd.herd import Herd
-from mirror.herding import HerdAround, herding
+from mirror.herding import HerdAround, herding, ingests_of
 from mirror.identity import Identity, begin
+from mirror.ingest.base import IngestWatch
+from mirror.keep.containerd_fates import ContainerdFates
+from mirror.keep.layer_keeper import LayerKeeper
 from mirror.metrics import Metrics
 from mirror.origins import Around, Origins, origins
 from mirror.peer.channels import Channels
@@ -43,6 +47,7 @@ from mirror.registry.tags import TagRequests
 from mirror.secret import ClusterSecret, Subkey
 from mirror.settings.model import Address, DirectoryStoreSettings, ServeSettings
 from mirror.store.base import ContentStore
+from mirror.store.cached_store import CachedStore
 from mirror.store.containerd_store import ContainerdStore
 from mirror.store.directory_store import DirectoryStore
 from mirror.version import VERSION
@@ -56,6 +61,8 @@ DRAIN_S = 10.0
 # Status and metrics are short answers.
 ADMIN_DRAIN_S = 0.5
 PEER_HTTP_USE = "peerhttp"
+# Below the data directory: layers that containerd does not keep.
+CACHE_FOLDER = "cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +72,15 @@ class _Parts:
     discovery: DhtDiscovery
     herd: Herd
     origins: Origins
+    keeper: LayerKeeper | None
     advertiser: Advertiser
     registry: Registry
     peer_server: PeerServer
     metrics: Metrics
+
+
+class _Service(Protocol):
+    async def run(self) -> None: ...
 
 
 class Daemon:
@@ -105,9 +117,10 @@ class Daemon:
             ports = [it.getsockname()[1] for it in sockets.values()]
             around = Around(store, discovery, client, metrics, lambda: len(dht.members), ports)
             upstream = await stack.enter_async_context(origins(settings, around))
+            ingests = ingests_of(settings, self._content_root)
             herd_around = HerdAround(
                 store,
-                self._content_root,
+                ingests,
                 dht,
                 discovery,
                 own,
@@ -118,7 +131,10 @@ class Daemon:
                 peer_port,
             )
             herd, channels = await stack.enter_async_context(herding(settings, herd_around))
-            parts = self._parts(around, dht, discovery, upstream, keys, identity, strangers, herd, channels)
+            keeper = self._keeper(store, ingests)
+            parts = self._parts(
+                around, dht, discovery, upstream, keys, identity, strangers, herd, channels, keeper
+            )
             peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S)
             registry = Listener(parts.registry.app, sockets["registry"], drain_s=DRAIN_S)
             admin = Listener(self._admin(parts, identity).app, sockets["admin"], drain_s=ADMIN_DRAIN_S)
@@ -128,18 +144,20 @@ class Daemon:
             await self._serve(parts, [peer, registry], aside)
 
     async def _serve(self, parts: _Parts, content: list[Listener], aside: list[Listener]) -> None:
+        running: list[_Service] = [
+            parts.store,
+            parts.discovery,
+            parts.herd,
+            parts.advertiser,
+            parts.origins,
+            Watchdog(content[-1]),
+        ]
+        if parts.keeper is not None:
+            running.append(parts.keeper)
         try:
             async with asyncio.TaskGroup() as tasks:
                 services = [
-                    tasks.create_task(service.run(), name=type(service).__name__)
-                    for service in (
-                        parts.store,
-                        parts.discovery,
-                        parts.herd,
-                        parts.advertiser,
-                        parts.origins,
-                        Watchdog(content[-1]),
-                    )
+                    tasks.create_task(service.run(), name=type(service).__name__) for service in running
                 ]
                 try:
                     for listener in [*aside, *content]:
@@ -192,7 +210,17 @@ class Daemon:
             content_path=wanted.containerd_content_path,
         )
         self._content_root = lambda: runtime.content_root
-        return runtime
+        if not wanted.cache_size_bytes:
+            return runtime
+        folder = self._settings.data_dir / CACHE_FOLDER
+        return CachedStore(runtime, folder, quota_bytes=wanted.cache_size_bytes, clock=time.monotonic)
+
+    def _keeper(self, store: ContentStore, ingests: IngestWatch) -> LayerKeeper | None:
+        wanted = self._settings.store
+        if isinstance(wanted, DirectoryStoreSettings) or not isinstance(store, CachedStore):
+            return None
+        fates = ContainerdFates(wanted.containerd_sock, namespaces=wanted.containerd_namespaces)
+        return LayerKeeper(store, ingests, fates, self._content_root, time.monotonic)
 
     def _dht(self, identity: Identity, secret: ClusterSecret | None, peer_port: int) -> DHT:
         settings = self._settings
@@ -220,9 +248,12 @@ class Daemon:
         strangers: Strangers,
         herd: Herd,
         channels: Channels,
+        keeper: LayerKeeper | None,
     ) -> _Parts:
         settings, store, metrics = self._settings, around.store, around.metrics
         metrics.show_dht(dht)
+        if isinstance(store, CachedStore):
+            metrics.cache_bytes.set_function(lambda: store.cache_bytes)
         content = Content(store, herd, upstream.relay, metrics, ManifestCache())
         failures = OriginFailures(upstream.prober, metrics, time.monotonic)
         tags = TagRequests(upstream.tags, content, failures, metrics)
@@ -234,6 +265,7 @@ class Daemon:
             discovery,
             herd,
             upstream,
+            keeper,
             Advertiser(store, discovery, metrics.announced.set),
             Registry(answerers, policy, metrics),
             PeerServer(

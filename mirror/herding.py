@@ -43,10 +43,10 @@ PIECES_FOLDER = Path("spool", "pieces")
 
 @dataclass(frozen=True, slots=True)
 class HerdAround:
-    """What these parts need of the daemon's others. `content_root`: where containerd keeps its content, once known."""
+    """What these parts need of the daemon's others. `ingests` is run by the herd."""
 
     store: ContentStore
-    content_root: Callable[[], Path | None]
+    ingests: IngestWatch
     dht: DHT
     discovery: DhtDiscovery
     own: Collection[Peer]
@@ -66,7 +66,7 @@ async def herding(settings: ServeSettings, around: HerdAround) -> AsyncIterator[
             ChannelDialer(around.client.contacts, around.strangers, params)
         )
         spool = Spool(
-            settings.data_dir / PIECES_FOLDER, quota_bytes=settings.cache_size_bytes, clock=time.monotonic
+            settings.data_dir / PIECES_FOLDER, quota_bytes=settings.spool_size_bytes, clock=time.monotonic
         )
         await stack.enter_async_context(spool)
         made: list[Herd] = []
@@ -83,7 +83,7 @@ async def herding(settings: ServeSettings, around: HerdAround) -> AsyncIterator[
             discovery=around.discovery,
             client=around.client,
             channels=channels,
-            ingests=_ingests(settings, around.content_root),
+            ingests=around.ingests,
             store=around.store,
             spool=spool,
             count_bytes=around.metrics.peer_received_bytes.inc,
@@ -93,7 +93,8 @@ async def herding(settings: ServeSettings, around: HerdAround) -> AsyncIterator[
         yield made[0], channels
 
 
-def _ingests(settings: ServeSettings, content_root: Callable[[], Path | None]) -> IngestWatch:
+def ingests_of(settings: ServeSettings, content_root: Callable[[], Path | None]) -> IngestWatch:
+    """`content_root`: where containerd keeps its content, once known."""
     if not isinstance(settings.store, ContainerdStoreSettings):
         return NoIngests()
     namespaces: Sequence[str] = settings.store.containerd_namespaces

@@ -108,6 +108,11 @@ class Metrics:
         self.announced_tags = Gauge(
             "peili_announced_tags", "Tags that this host tells others of", registry=self.registry
         )
+        self.cache_bytes = Gauge(
+            "peili_cache_bytes",
+            "Bytes of layers that containerd did not keep and this host does",
+            registry=self.registry,
+        )
         self.origin_received_bytes = Counter(
             "peili_origin_received_bytes",
             "Body bytes that the daemon itself fetched from registries",

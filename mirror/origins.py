@@ -214,7 +214,7 @@ async def _relay(
     settings: ServeSettings, around: Around, client: OriginClient, stack: contextlib.AsyncExitStack
 ) -> Relay:
     spool = Spool(
-        settings.data_dir / SPOOL_FOLDER, quota_bytes=settings.cache_size_bytes, clock=time.monotonic
+        settings.data_dir / SPOOL_FOLDER, quota_bytes=settings.spool_size_bytes, clock=time.monotonic
     )
     await stack.enter_async_context(spool)
     return Relay(

@@ -119,11 +119,13 @@ Bootstrap = StaticBootstrap | DnsBootstrap | LanBootstrap
 
 @dataclass(frozen=True, slots=True)
 class ContainerdStoreSettings:
-    """Serve what this host's containerd holds. `containerd_content_path` None: ask containerd."""
+    """Serve what this host's containerd holds. `containerd_content_path` None: ask containerd. `cache_size_bytes`: of
+    what it does not keep; 0: nothing."""
 
     containerd_sock: Path
     containerd_namespaces: tuple[str, ...]
     containerd_content_path: Path | None
+    cache_size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,8 @@ class HostsSettings:
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
     """`metrics_addr` None: no metrics listener. `advertise_addr` None: others reach this host where its datagrams come
-    from. `mirrors` empty: every registry. `docker_config` None: no credentials. Paths are absolute."""
+    from. `mirrors` empty: every registry. `docker_config` None: no credentials. `spool_size_bytes`: of each
+    spool. Paths are absolute."""
 
     store: ContainerdStoreSettings | DirectoryStoreSettings
     data_dir: Path
@@ -168,7 +171,7 @@ class ServeSettings:
     stale_private: tuple[ImageScope, ...]
     protect: tuple[ImageScope, ...]
     docker_config: Path | None
-    cache_size_bytes: int
+    spool_size_bytes: int
     hosts: HostsSettings
     log_level: LogLevel
     log_format: LogFormat

@@ -37,8 +37,10 @@ from mirror.settings.table import Setting
 
 Settings = TypeVar("Settings", ServeSettings, ConfigureSettings, CleanupSettings)
 
-# Below the data directory; `cache` there is for blobs that a containerd does not keep.
+# Below the data directory.
 STORE_FOLDER = "store"
+# What each spool may have where nothing shall be cached: without one there are no downloads.
+SPOOL_BYTES = 10 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def serve(values: Values, around: Surroundings, default_data_dir: Path) -> Resol
         stale_private=values.all(table.STALE_PRIVATE),
         protect=values.all(table.PROTECT),
         docker_config=_maybe_path(values.maybe(table.DOCKER_CONFIG), around),
-        cache_size_bytes=values.one(table.CACHE_SIZE),
+        spool_size_bytes=values.one(table.CACHE_SIZE) or SPOOL_BYTES,
         hosts=_hosts(
             values,
             _listen(values.one(table.REGISTRY_ADDR), around),
@@ -183,20 +185,21 @@ def _store(
     if kind is StoreKind.AUTO:
         kind = StoreKind.DIRECTORY if values.is_given(table.STORE_DIR) else StoreKind.CONTAINERD
     of_containerd = (table.CONTAINERD_SOCK, table.CONTAINERD_NAMESPACE, table.CONTAINERD_CONTENT_PATH)
-    of_directory: tuple[Setting[object], ...] = (table.STORE_DIR,)
-    if values.one(table.ORIGIN) is not OriginUse.RELAY:
-        of_directory = (table.STORE_DIR, table.CACHE_SIZE)
+    cache_size_bytes = values.one(table.CACHE_SIZE)
     if kind is StoreKind.DIRECTORY:
+        if not cache_size_bytes:
+            raise values.error(table.CACHE_SIZE, "'0' leaves the directory store no room: give it some")
         warnings += _idle(values, of_containerd, "the directory store")
         return DirectoryStoreSettings(
             store_dir=_maybe_path(values.maybe(table.STORE_DIR), around) or data_dir / STORE_FOLDER,
-            cache_size_bytes=values.one(table.CACHE_SIZE),
+            cache_size_bytes=cache_size_bytes,
         )
-    warnings += _idle(values, of_directory, "containerd's store")
+    warnings += _idle(values, (table.STORE_DIR,), "containerd's store")
     return ContainerdStoreSettings(
         containerd_sock=_path(values.one(table.CONTAINERD_SOCK), around),
         containerd_namespaces=values.all(table.CONTAINERD_NAMESPACE),
         containerd_content_path=_maybe_path(values.maybe(table.CONTAINERD_CONTENT_PATH), around),
+        cache_size_bytes=cache_size_bytes,
     )
 
 

@@ -98,9 +98,11 @@ STORE_DIR = Setting(
 CACHE_SIZE = Setting(
     name="cache-size",
     shape="SIZE",
-    parse=values.size_bytes(CACHE_MIN_BYTES),
-    help="Most bytes that the directory store keeps, and that --origin relay keeps of what it fetched; what was used "
-    "longest ago goes first.",
+    parse=values.size_bytes(CACHE_MIN_BYTES, may_be_zero=True),
+    help="Most bytes that are kept on disk: by the directory store; else of layers that containerd does not keep "
+    "(discard_unpacked_layers); and in each spool, of what is on its way. What was used longest ago goes first. Cache "
+    "and spools never fill a disk over 84 %. 0: what containerd does not keep is not kept here either.",
+    # The layers of all images of a usual host, compressed. On a small disk its own fill level is the limit.
     default="10GiB",
     example="512MiB",
     commands=_SERVE,

@@ -44,7 +44,7 @@ class ValueInvalid(MirrorError):
     """The text is not what the setting takes. The message begins with the text."""
 
 
-def size_bytes(minimum_bytes: int) -> Callable[[str], int]:
+def size_bytes(minimum_bytes: int, *, may_be_zero: bool = False) -> Callable[[str], int]:
     """A parser of sizes: whole bytes, or with the suffix KiB, MiB or GiB."""
 
     def parse(text: str) -> int:
@@ -54,9 +54,10 @@ def size_bytes(minimum_bytes: int) -> Callable[[str], int]:
                 text, "is not a size: expected bytes, or a number with KiB, MiB or GiB, such as 512MiB"
             )
         size = int(found[1]) * _UNITS_BYTES[found[2]]
-        if not minimum_bytes <= size <= SIZE_MAX_BYTES:
+        if not minimum_bytes <= size <= SIZE_MAX_BYTES and not (may_be_zero and size == 0):
+            zero = "0, or " if may_be_zero else ""
             raise _invalid(
-                text, f"is out of range: expected at least {size_text(minimum_bytes)}, below 8 EiB"
+                text, f"is out of range: expected {zero}at least {size_text(minimum_bytes)}, below 8 EiB"
             )
         return size
 

@@ -82,7 +82,7 @@ def settings(folder: Path, bootstrap: tuple[Bootstrap, ...] = ()) -> ServeSettin
         stale_private=(),
         protect=(),
         docker_config=None,
-        cache_size_bytes=1 << 20,
+        spool_size_bytes=1 << 20,
         hosts=HostsSettings(
             folder / "hosts", "http://127.0.0.1:1", StaleTags.AUTO, None, add_registries=False
         ),

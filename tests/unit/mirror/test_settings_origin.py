@@ -1,4 +1,4 @@
-"""What the settings of the origin amount to together."""
+"""What the settings of the origin, and of what is fetched from it, amount to together."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mirror.errors import SettingsError
 from mirror.settings import resolve
 from mirror.settings.load import read
-from mirror.settings.model import ServeSettings
+from mirror.settings.model import ContainerdStoreSettings, ServeSettings
 from mirror.settings.resolve import Resolved, Surroundings
 from mirror.settings.table import Command
 
@@ -25,7 +26,6 @@ def serve(**flags: str | tuple[str, ...]) -> Resolved[ServeSettings]:
         ({"docker_config": "c"}, "--docker-config has no effect with --origin steer"),
         ({"stale_private": ("r.example",), "tags": "off"}, "--stale-private has no effect with --tags off"),
         ({"tags": "upstream", "origin": "off"}, "--tags upstream answers no tag with --origin off"),
-        ({"cache_size": "1GiB"}, "--cache-size has no effect on containerd's store"),
     ],
 )
 def test_settings_of_the_origin_that_do_nothing(
@@ -36,3 +36,12 @@ def test_settings_of_the_origin_that_do_nothing(
 
 def test_settings_of_the_origin_that_go_together() -> None:
     assert serve(origin="relay", docker_config="c", cache_size="1GiB", stale_private=("r",)).warnings == ()
+
+
+def test_without_a_cache_there_is_still_a_spool_and_no_directory_store() -> None:
+    settings = serve(cache_size="0").settings
+    assert isinstance(settings.store, ContainerdStoreSettings)
+    assert settings.store.cache_size_bytes == 0
+    assert settings.spool_size_bytes == 10 * 2**30
+    with pytest.raises(SettingsError, match=r"^--cache-size: '0' leaves the directory store no room"):
+        serve(store="directory", cache_size="0")

@@ -51,6 +51,7 @@ def test_the_defaults() -> None:
                 containerd_sock=Path("/run/containerd/containerd.sock"),
                 containerd_namespaces=("k8s.io",),
                 containerd_content_path=None,
+                cache_size_bytes=10 * 2**30,
             ),
             data_dir=DATA_DIR,
             registry_addr=Address("127.0.0.1", 29020),
@@ -68,7 +69,7 @@ def test_the_defaults() -> None:
             stale_private=(),
             protect=(),
             docker_config=None,
-            cache_size_bytes=10 * 2**30,
+            spool_size_bytes=10 * 2**30,
             hosts=HostsSettings(
                 hosts_dir=Path("/etc/containerd/certs.d"),
                 registry_url="http://127.0.0.1:29020",
@@ -136,7 +137,7 @@ def test_everything_set() -> None:
             stale_private=(ImageScope("r.example", "base"),),
             protect=(ImageScope("docker.io", "library"), ImageScope("r.example:5000", "")),
             docker_config=Path("/work dir/config.json"),
-            cache_size_bytes=2**30,
+            spool_size_bytes=2**30,
             hosts=HostsSettings(
                 hosts_dir=Path("/hosts"),
                 registry_url="http://[::1]:1",
@@ -168,7 +169,7 @@ def test_relative_paths_are_made_absolute() -> None:
     assert found.data_dir == Path("/work dir/b/c")
     assert found.cluster_secret_file == Path("/work dir/d")
     store = serve(containerd_sock="unix://s", containerd_content_path="t").settings.store
-    assert store == ContainerdStoreSettings(Path("/work dir/s"), ("k8s.io",), Path("/work dir/t"))
+    assert store == ContainerdStoreSettings(Path("/work dir/s"), ("k8s.io",), Path("/work dir/t"), 10 * 2**30)
     assert configure(hosts_dir="h").settings.hosts.hosts_dir == Path("/work dir/h")
 
 
@@ -190,9 +191,8 @@ def test_a_setting_without_effect_is_a_warning() -> None:
         "--containerd-sock has no effect on the directory store",
         "--containerd-namespace has no effect on the directory store",
     )
-    assert serve(store="containerd", store_dir="/s", cache_size="1GiB").warnings == (
+    assert serve(store="containerd", store_dir="/s").warnings == (
         "--store-dir has no effect on containerd's store",
-        "--cache-size has no effect on containerd's store",
     )
     assert serve(advertise_addr="10.0.0.7").warnings == (
         "--advertise-addr has no effect without --cluster-secret-file: "
@@ -430,6 +430,7 @@ def test_described_is_what_the_log_shows() -> None:
         "stale_private": [],
         "protect": [],
         "docker_config": None,
+        "spool_size_bytes": 10737418240,
         "hosts_dir": "/etc/containerd/certs.d",
         "registry_url": "http://127.0.0.1:29020",
         "stale_tags": "auto",

@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).parents[3]
 AROUND = Surroundings(working_dir=Path("/"), has_ipv6=True, is_terminal=False)
 EACH = [(setting, command) for setting in TABLE for command in Command if command in setting.commands]
 # What must be chosen for a setting to mean anything.
-NEEDS: dict[str, Flags] = {"cache-size": {"store": "directory"}, "store-dir": {"store": "directory"}}
+NEEDS: dict[str, Flags] = {"store-dir": {"store": "directory"}}
 
 
 def settle(command: Command, flags: Flags, environment: dict[str, str]) -> object:

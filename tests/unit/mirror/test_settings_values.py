@@ -51,6 +51,13 @@ def test_sizes_out_of_range(text: str) -> None:
         size(text)
 
 
+def test_a_size_that_may_be_zero() -> None:
+    parse = values.size_bytes(MIB, may_be_zero=True)
+    assert (parse("0"), parse("0GiB"), parse("1MiB")) == (0, 0, MIB)
+    with pytest.raises(ValueInvalid, match="expected 0, or at least 1MiB"):
+        parse("1")
+
+
 @given(st.integers(1, 2**63 - 1))
 def test_size_text_is_read_back(number: int) -> None:
     assert values.size_bytes(1)(values.size_text(number)) == number
