@@ -2,7 +2,7 @@
 
 Rules
 1. The layout follows from the size alone, so that all hosts of a cluster cut a blob alike: the piece is a 256th of the
-   blob, rounded up to a power of two, at least 256 KiB and at most 8 MiB. That gives 128 to 256 pieces between 32 MiB
+   blob, rounded up to a power of two, at least 1 MiB and at most 8 MiB. That gives 128 to 256 pieces between 128 MiB
    and 2 GiB.
 2. The last piece is short where the size is no multiple. A blob below one piece is one piece; an empty one has none.
 """

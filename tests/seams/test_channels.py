@@ -34,7 +34,7 @@ from tests.support.channel_hosts import channel_host
 from tests.support.mirror_host import mirror_host, subkeys
 
 MIB = 1024 * 1024
-SIZE = 100 * MIB
+SIZE = 200 * MIB
 COUNT = PieceLayout.of(SIZE).count
 D = Digest.of(b"layer")
 
@@ -270,7 +270,7 @@ async def test_a_wrong_clock_is_learned() -> None:
 
 
 async def test_a_peer_without_state_channels_is_left_aside() -> None:
-    async with channel_host(1) as one, mirror_host() as older:
+    async with channel_host(1) as one, mirror_host(has_channels=False) as older:
         with pytest.raises(PeerIncompatible, match="no state channel"):
             await one.channels.reach(older.peer)
 

@@ -7,20 +7,21 @@ from hypothesis import strategies as st
 from mirror.oci.byterange import ByteSpan
 from mirror.swarm.pieces import PIECE_MAX_BYTES, PIECE_MIN_BYTES, PieceLayout
 
-KIB, MIB, GIB = 1024, 1024**2, 1024**3
+MIB, GIB = 1024**2, 1024**3
 
 
 @pytest.mark.parametrize(
     ("size_bytes", "piece_bytes", "count"),
     [
-        (0, 256 * KIB, 0),
-        (1, 256 * KIB, 1),
-        (256 * KIB - 1, 256 * KIB, 1),
-        (256 * KIB, 256 * KIB, 1),
-        (256 * KIB + 1, 256 * KIB, 2),
-        (64 * MIB, 256 * KIB, 256),
-        (64 * MIB + 1, 512 * KIB, 129),
-        (114 * MIB, 512 * KIB, 228),
+        (0, MIB, 0),
+        (1, MIB, 1),
+        (MIB - 1, MIB, 1),
+        (MIB, MIB, 1),
+        (MIB + 1, MIB, 2),
+        (64 * MIB, MIB, 64),
+        (256 * MIB, MIB, 256),
+        (256 * MIB + 1, 2 * MIB, 129),
+        (456 * MIB, 2 * MIB, 228),
         (GIB, 4 * MIB, 256),
         (2 * GIB, 8 * MIB, 256),
         (80 * GIB, 8 * MIB, 10_240),
