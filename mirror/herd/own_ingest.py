@@ -171,6 +171,7 @@ class OwnIngest:
                 self._settle()
                 return
             swarm.take_own(descriptor)
+        swarm.begin_again()
         swarm.own_reaches(swarm.layout.size_bytes)
         self._settle()
         swarm.committed()

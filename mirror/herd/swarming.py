@@ -124,6 +124,12 @@ class Swarming:
     # -- events ----------------------------------------------------------------------------------------------------
 
     def handle(self, event: swarming.Event, now: float) -> None:
+        if isinstance(event, swarming.ReaderOpened):
+            # Whether anybody is to be fed is the ladder's to decide, also after this swarm gave up.
+            self._handle(swarming.BeginAgain(), now)
+        self._handle(event, now)
+
+    def _handle(self, event: swarming.Event, now: float) -> None:
         for command in self._swarm.handle(event, now):
             self._execute(command)
 
@@ -168,8 +174,13 @@ class Swarming:
         self._runs.cancel_all()
         self._mesh.rest()
 
+    def begin_again(self) -> None:
+        """Where it gave up."""
+        self._put(swarming.BeginAgain())
+
     def resume(self) -> None:
         """Sources are heard of again."""
+        self.begin_again()
         if self.is_resting:
             self.is_resting = False
             self._mesh.begin(self.layout)

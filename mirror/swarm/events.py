@@ -178,6 +178,11 @@ class PieceDigests:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginAgain:
+    """After `GiveUp`: somebody wants the blob once more. Of wrong bytes nothing is kept; bans are. Ignored else."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timer:
     """`next_timer` has passed."""
 
@@ -198,6 +203,7 @@ Event = (
     | DigestMatched
     | DigestMismatched
     | PieceDigests
+    | BeginAgain
     | Timer
 )
 
@@ -280,7 +286,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Nothing more comes of this swarm: its readers are to be ended. Not answered."""
+    """Nothing more comes of this swarm before `BeginAgain`: its readers are to be ended. Not answered."""
 
     reason: GiveUpReason
 

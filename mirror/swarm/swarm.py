@@ -23,6 +23,7 @@ from mirror.swarm.blame import Inquiry
 from mirror.swarm.events import (
     AskPieceDigests,
     Ban,
+    BeginAgain,
     Command,
     DigestMatched,
     DigestMismatched,
@@ -59,6 +60,9 @@ from mirror.swarm.runs import Run, Runs
 from mirror.swarm.sources import Source, Sources
 from mirror.swarm.window import Window
 
+# Nothing of that is heard after giving up; readers and sources come and go all the same.
+_OF_A_DOWNLOAD = (Timer, PrefixHashed, DigestMatched, DigestMismatched)
+
 
 class Phase(Enum):
     FETCHING = auto()
@@ -94,6 +98,7 @@ class Swarm:
         # Who sent a piece that was dropped, and what it was: proof when the right one is here.
         self._accused: list[tuple[SourceId, int, bytes]] = []
         self._mismatch_count = 0
+        self._given_up_for: GiveUpReason | None = None
         self._heard_at = now
         self._ticked_at = now
         self._is_searching = False
@@ -124,7 +129,7 @@ class Swarm:
     # -- events ----------------------------------------------------------------------------------------------------
 
     def handle(self, event: Event, now: float) -> list[Command]:
-        if self.phase is Phase.GIVEN_UP:
+        if self.phase is Phase.GIVEN_UP and isinstance(event, _OF_A_DOWNLOAD):
             return []
         match event:
             case PieceArrived():
@@ -168,6 +173,8 @@ class Swarm:
                 return self._mismatched(event, now)
             case PieceDigests():
                 return self._told(event, now)
+            case BeginAgain():
+                return self._begin_again(now)
             case _:
                 assert_never(event)
 
@@ -278,7 +285,7 @@ class Swarm:
     # -- readers ---------------------------------------------------------------------------------------------------
 
     def _releases(self, piece: int | None = None) -> list[Command]:
-        if self.phase is Phase.BLAMING:
+        if self.phase in (Phase.BLAMING, Phase.GIVEN_UP):
             return []
         return [
             Release(reader_id, offset) for reader_id, offset in self._window.releases(self._runs.held, piece)
@@ -304,7 +311,19 @@ class Swarm:
     def _give_up(self, reason: GiveUpReason) -> list[Command]:
         out = self._requests.cancel_all()
         self.phase = Phase.GIVEN_UP
+        self._given_up_for = reason
         return [*out, GiveUp(reason)]
+
+    def _begin_again(self, now: float) -> list[Command]:
+        if self.phase is not Phase.GIVEN_UP:
+            return []
+        self.phase = Phase.FETCHING
+        self._heard_at = now
+        self._mismatch_count = 0
+        self._accused.clear()
+        is_wrong = self._given_up_for is GiveUpReason.WRONG_BYTES
+        out = self._drop(self._runs.held) if is_wrong else []
+        return out + self._releases() + self._filled(None, now)
 
     # -- the digest ------------------------------------------------------------------------------------------------
 

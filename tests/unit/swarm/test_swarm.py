@@ -8,6 +8,7 @@ from dataclasses import replace
 from mirror.oci.byterange import ByteSpan
 from mirror.swarm.bitfield import Bitfield
 from mirror.swarm.events import (
+    BeginAgain,
     CancelRun,
     DigestMatched,
     FindSources,
@@ -17,6 +18,7 @@ from mirror.swarm.events import (
     GoneReason,
     Have,
     PrefixHashed,
+    ReaderClosed,
     ReaderMoved,
     ReaderOpened,
     Release,
@@ -237,6 +239,22 @@ def test_a_reader_without_a_byte_for_long_is_given_up() -> None:
     assert bed.wait(0.3) == [GiveUp(GiveUpReason.STARVED)]
     assert bed.swarm.is_over
     assert bed.complete("a") == []
+
+
+def test_after_giving_up_it_begins_again_with_what_it_holds_and_who_came_meanwhile() -> None:
+    bed = Bed(3)
+    bed.read()
+    bed.partial("a", 0)
+    bed.arrive(1)
+    bed.tell(ReaderMoved(1, 100))
+    assert bed.wait(20.1) == [GiveUp(GiveUpReason.STARVED)]
+    bed.tell(ReaderClosed(1))
+    assert bed.complete("b") == []
+    assert bed.read(reader_id=2) == []
+    assert Release(2, 100) in bed.tell(BeginAgain())
+    assert bed.asked("b") == [1, 2]
+    assert bed.tell(BeginAgain()) == [], "it had not given up"
+    assert bed.wait(0.1) == [], "the time before does not count"
 
 
 def test_bytes_put_off_giving_up() -> None:

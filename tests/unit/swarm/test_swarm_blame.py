@@ -7,6 +7,7 @@ from dataclasses import replace
 from mirror.swarm.events import (
     AskPieceDigests,
     Ban,
+    BeginAgain,
     Command,
     DigestMatched,
     DigestMismatched,
@@ -153,6 +154,18 @@ def test_the_last_mismatch_ends_it() -> None:
         Ban("a", bed.now + PARAMS.ban_s),
         GiveUp(GiveUpReason.WRONG_BYTES),
     ]
+
+
+def test_after_wrong_bytes_it_begins_again_with_nothing_and_without_who_sent_them() -> None:
+    bed = Bed(4, replace(PARAMS, mismatches_max_count=1))
+    whole(bed, "a")
+    bed.tell(DigestMismatched((b"bad",) * 4))
+    bed.complete("b")
+    bed.read()
+    assert bed.tell(DigestMatched({})) == [], "of the bytes before"
+    assert bed.tell(BeginAgain()) == [DropPieces((0, 1, 2, 3)), RequestRun(2, "b", 0, 4)]
+    bed.bring_all()
+    assert Finish() in bed.tell(DigestMatched({}))
 
 
 def test_who_sends_the_second_wrong_piece_is_blamed_for_it() -> None:
