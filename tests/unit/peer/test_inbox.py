@@ -17,7 +17,7 @@ from mirror.swarm.bitfield import Bitfield
 
 D = Digest.of(b"layer")
 OTHER = Digest.of(b"other")
-SIZE = 3 * 2**20  # twelve pieces
+SIZE = 12 * 2**20  # twelve pieces
 
 
 class Side:
