@@ -39,7 +39,7 @@ class SwarmParams:
     # A second request for a piece that is under way is made if it comes in less than this share of the first's time ...
     double_gain_ratio: float = 0.5
     # ... and the first would need longer than this: below, both end at about the same time.
-    double_min_s: float = 0.25
+    double_min_s: float = 0.5
 
     # -- what a host that is fed from the origin offers (mirror.swarm.offers) --------------------------------------
     # An offer is under way, fetched and heard of again within about so long, most of it in two batches of the state
@@ -48,7 +48,7 @@ class SwarmParams:
     # And so many more, each at another neighbour.
     offers_min_count: int = 2
     # With fewer than that open the uplink may be idle: something is offered once more.
-    offers_again_count: int = 2
+    offers_again_count: int = 1
     # A neighbour that has not fetched what it was offered for so long, and for so many times as long as it takes as a
     # rule, may never.
     offer_open_min_s: float = 1.0

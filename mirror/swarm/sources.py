@@ -8,7 +8,7 @@ Rules
 3. A ban lasts twice as long for each earlier one that is not yet forgotten. A source that went and came again keeps its
    rest and its bans.
 4. A source with a silent run gets no second one. The number of runs at a source grows with its rate times its round
-   trip.
+   trip: one where that is less than half a request, since what waits at a source is under way for longer.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Source:
         """Rule 4. `run_bytes`: what a request asks for."""
         if self.rate_bytes_per_s == 0:
             return 1
-        return min(limit_count, 1 + math.ceil(self.rate_bytes_per_s * self.rtt_s / run_bytes))
+        under_way_count = self.rate_bytes_per_s * self.rtt_s / run_bytes
+        return min(limit_count, 1 + math.floor(under_way_count + 0.5))
 
     def rank(self) -> tuple[int, int, float, float]:
         """The least is asked first."""

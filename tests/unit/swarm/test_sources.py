@@ -140,6 +140,8 @@ def test_runs_at_a_source_grow_with_its_rate_and_round_trip() -> None:
     source = Source("a")
     assert source.runs_max_count(1000, 4) == 1
     source.rate_bytes_per_s = 10_000
+    source.rtt_s = 0.04
+    assert source.runs_max_count(1000, 4) == 1
     source.rtt_s = 0.05
     assert source.runs_max_count(1000, 4) == 2
     source.rtt_s = 0.15
