@@ -5,12 +5,15 @@ Rules
 2. A neighbour is told exactly what may be offered: the difference is found at each `offer`.
 3. What a neighbour says of itself is kept, so that a swarm that is made later hears all of it.
 4. A newcomer is told of some of the others; older neighbours need not hear of him: he calls.
+5. Hearsay is good for one try: who did not give what others said that he holds is not believed to hold it for a while.
+   A neighbour's own word counts as long as it is one.
 
 Decides nothing about pieces.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from mirror.peer import news
 from mirror.peer.channel import Channel
 from mirror.peer.errors import ChannelFull, PeerError
 from mirror.peer.frames import BLOB_MAX_BYTES, DeclineReason, LeaveReason
-from mirror.swarm.bitfield import Bitfield, mask_of, pieces_of
+from mirror.swarm.bitfield import Bitfield, pieces_of
 from mirror.swarm.events import (
     Event,
     GoneReason,
@@ -36,17 +39,21 @@ from mirror.swarm.events import (
 )
 from mirror.swarm.pieces import PieceLayout
 
+log = logging.getLogger(__name__)
+
 # About ten are called: field.md has the curve; more gain nothing.
 CALLED_MAX_COUNT = 12
 # Those who call come on top. A claimant is called by all who wait for it.
 NEIGHBOURS_MAX_COUNT = 48
 # What one frame carries.
 NAMED_MAX_COUNT = 16
+# Longer than a host looks for sources before it asks the origin; shorter than it takes to start a daemon anew.
+DISBELIEVED_S = 30.0
 
 
 @dataclass(slots=True)
 class _Neighbour:
-    """`size_bytes` 0: it did not say. `told_mask` None: it was not told of us."""
+    """`size_bytes` 0: it did not say. `told_mask` None: it was not told of us. `is_deaf`: it does not want to be."""
 
     channel: Channel
     size_bytes: int = 0
@@ -55,6 +62,7 @@ class _Neighbour:
     told_mask: int | None = None
     told_size_bytes: int = -1
     told_is_fed: bool = False
+    is_deaf: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,16 @@ class Offer:
 
     size_bytes: int
     bitfield: Bitfield
+    is_fed_from_origin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What others have together: which pieces, whether somebody has all of them, and whether somebody gets more of them
+    from the origin."""
+
+    mask: int
+    is_complete: bool
     is_fed_from_origin: bool
 
 
@@ -83,8 +101,10 @@ class Mesh:
         size_told: Callable[[int], None],
         settled: Callable[[], None],
         spawn: Spawn,
+        clock: Callable[[], float],
     ) -> None:
         self._digest = digest
+        self._clock = clock
         self._channels = channels
         self._rng = rng
         self._tell = tell
@@ -96,18 +116,18 @@ class Mesh:
         self._complete: set[SourceId] = set()
         self._peers: dict[SourceId, Peer] = {}
         self._calling: set[SourceId] = set()
-        self._failed: set[SourceId] = set()
+        self._disbelieved_until: dict[SourceId, float] = {}
         self._layout: PieceLayout | None = None
         self._offer = NOTHING
         self._loads: dict[SourceId, float] = {}
+        self._is_resting = False
         self._is_closed = False
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
-    @property
-    def is_hopeful(self) -> bool:
-        """Somebody is being called, or is a neighbour, or is said to have it."""
-        return bool(self._calling or self._neighbours or self._complete)
+    def is_hopeful(self, is_useless: Callable[[SourceId], bool]) -> bool:
+        """Somebody is being called, or is a neighbour that may be of use, or is said to have it."""
+        return bool(self._calling or self._complete) or not all(map(is_useless, self._neighbours))
 
     def __len__(self) -> int:
         return len(self._neighbours)
@@ -115,24 +135,15 @@ class Mesh:
     def peer(self, source_id: SourceId) -> Peer | None:
         return self._peers.get(source_id)
 
-    def frontier_mask(self) -> int:
-        """What neighbours hold together."""
-        mask = 0
-        for one in self._neighbours.values():
-            if one.bitfield is not None and self._is_ours(one):
+    def reach(self, is_useless: Callable[[SourceId], bool]) -> Reach:
+        """Of all but those."""
+        mask, is_complete, is_fed = 0, bool(self._complete), False
+        for source_id, one in self._neighbours.items():
+            if one.bitfield is not None and self._is_ours(one) and not is_useless(source_id):
                 mask |= one.bitfield.mask
-        return mask
-
-    @property
-    def has_complete(self) -> bool:
-        return bool(self._complete) or any(
-            one.bitfield is not None and self._is_ours(one) and one.bitfield.is_complete
-            for one in self._neighbours.values()
-        )
-
-    @property
-    def is_any_fed_from_origin(self) -> bool:
-        return any(one.is_fed and self._is_ours(one) for one in self._neighbours.values())
+                is_complete = is_complete or one.bitfield.is_complete
+                is_fed = is_fed or one.is_fed
+        return Reach(mask, is_complete, is_fed)
 
     def channel(self, source_id: SourceId) -> Channel | None:
         one = self._neighbours.get(source_id)
@@ -147,18 +158,23 @@ class Mesh:
         """Said to hold it whole: it may be asked without being a neighbour."""
         source_id = str(peer)
         self._peers[source_id] = peer
-        if source_id not in self._complete:
+        one = self._neighbours.get(source_id)
+        is_told = one is not None and one.bitfield is not None
+        is_believed = self._disbelieved_until.get(source_id, 0.0) <= self._clock() and not is_told
+        if is_believed and source_id not in self._complete:
             self._complete.add(source_id)
-            if self._layout is not None:
-                self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=True, zone_distance=0))
+            self._tell_complete(source_id)
         self.call(peer)
 
     def failed(self, source_id: SourceId) -> None:
         """It did not give what it was said to hold: hearsay is good for one try. A neighbour's own word stays."""
-        if source_id in self._complete:
-            self._complete.discard(source_id)
-            if source_id not in self._neighbours:
-                self._tell(SourceGone(source_id, GoneReason.UNREACHABLE))
+        if source_id not in self._complete:
+            return
+        self._complete.discard(source_id)
+        self._disbelieved_until[source_id] = self._clock() + DISBELIEVED_S
+        one = self._neighbours.get(source_id)
+        if one is None or one.bitfield is None:
+            self._tell(SourceGone(source_id, GoneReason.UNREACHABLE))
 
     def completes(self) -> list[Peer]:
         return [self._peers[source_id] for source_id in self._complete]
@@ -180,8 +196,8 @@ class Mesh:
             if not self._is_closed and channel.end_reason is None:
                 self._peers.setdefault(str(channel.peer), channel.peer)
                 self._join(channel)
-        except (PeerError, ChannelFull):
-            self._failed.add(source_id)
+        except (PeerError, ChannelFull) as exc:
+            log.debug("%s", exc, extra={"digest": str(self._digest)})
         finally:
             self._calling.discard(source_id)
             if not self._is_closed and not self._calling:
@@ -227,7 +243,7 @@ class Mesh:
                     for piece in pieces:
                         mask |= 1 << piece
                     one.bitfield = Bitfield(one.bitfield.piece_count, mask)
-                    if self._is_ours(one):
+                    if self._is_ours(one) and not self._is_resting:
                         self._tell(Have(source_id, pieces))
             case news.PeerNames(_, peers):
                 for peer in peers:
@@ -235,6 +251,8 @@ class Mesh:
             case news.PeerLeft(_, reason):
                 why = GoneReason.REPLACED if reason is LeaveReason.REPLACED else GoneReason.CLOSED
                 self._lost(source_id, channel, why)
+            case news.PeerDeclined(_, reason):
+                self._declined(source_id, channel, reason)
             case _:
                 pass
 
@@ -255,6 +273,8 @@ class Mesh:
         if not 0 < size_bytes <= BLOB_MAX_BYTES:
             return
         one.size_bytes, one.bitfield, one.is_fed = size_bytes, bitfield, is_fed
+        # What it says itself counts.
+        self._complete.discard(str(one.channel.peer))
         if self._layout is None:
             self._size_told(size_bytes)
         elif self._is_ours(one):
@@ -262,9 +282,28 @@ class Mesh:
 
     def _tell_swarm(self, one: _Neighbour) -> None:
         assert one.bitfield is not None
+        if self._is_resting:
+            return
         source_id = str(one.channel.peer)
         self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=False, zone_distance=0))
         self._tell(SourceState(source_id, one.bitfield, self._loads.get(source_id, 0.0), one.is_fed))
+
+    def _tell_complete(self, source_id: SourceId) -> None:
+        if self._layout is not None and not self._is_resting:
+            self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=True, zone_distance=0))
+
+    def _declined(self, source_id: SourceId, channel: Channel, reason: DeclineReason) -> None:
+        """It takes no part, perhaps not yet: then it calls, and is told anew."""
+        one = self._neighbours.get(source_id)
+        if one is None or one.channel is not channel:
+            return
+        channel.leave(self._digest, LeaveReason.DONE)
+        one.is_deaf = True
+        if one.bitfield is None:
+            del self._neighbours[source_id]
+            if reason is DeclineReason.ABSENT and source_id in self._complete:
+                self.failed(source_id)
+            self._settled()
 
     def _lost(self, source_id: SourceId, channel: Channel, reason: GoneReason) -> None:
         one = self._neighbours.get(source_id)
@@ -276,9 +315,10 @@ class Mesh:
         self._tell(SourceGone(source_id, reason))
         if reason is GoneReason.UNREACHABLE:
             self._complete.discard(source_id)
-        elif source_id in self._complete and reason is GoneReason.CLOSED:
+        elif reason is GoneReason.CLOSED and self._is_ours(one) and one.bitfield and one.bitfield.is_complete:
             # It tells nothing more, and still serves.
-            self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=True, zone_distance=0))
+            self._complete.add(source_id)
+            self._tell_complete(source_id)
         self._settled()
 
     # -- the swarm -------------------------------------------------------------------------------------------------
@@ -286,21 +326,23 @@ class Mesh:
     def begin(self, layout: PieceLayout) -> None:
         """The swarm was made, or is to hear of everybody again."""
         self._layout = layout
-        for source_id in self._complete:
-            self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=True, zone_distance=0))
-        for one in self._neighbours.values():
+        self._is_resting = False
+        for source_id in list(self._complete):
+            self._tell_complete(source_id)
+        for one in list(self._neighbours.values()):
             if self._is_ours(one) and one.bitfield is not None:
-                if str(one.channel.peer) in self._complete and not one.bitfield.is_complete:
-                    self._complete.discard(str(one.channel.peer))
                 self._tell_swarm(one)
 
     def rest(self) -> None:
         """Nothing is to be fetched: the swarm loses them all, they stay neighbours."""
+        self._is_resting = True
         for source_id in {*self._complete, *self._neighbours}:
             self._tell(SourceGone(source_id, GoneReason.CLOSED))
 
     def offer(self, offer: Offer) -> None:
         """What peers may be told now."""
+        if offer == self._offer:
+            return
         self._offer = offer
         for one in list(self._neighbours.values()):
             try:
@@ -310,6 +352,8 @@ class Mesh:
 
     def _tell_offer(self, one: _Neighbour) -> None:
         """Raises: ChannelFull."""
+        if one.is_deaf:
+            return
         offer, channel = self._offer, one.channel
         mask = offer.bitfield.mask
         if not offer.size_bytes:
@@ -334,7 +378,3 @@ class Mesh:
         for one in self._neighbours.values():
             one.channel.leave(self._digest, LeaveReason.DONE)
         self._neighbours.clear()
-
-
-def everything(layout: PieceLayout) -> Offer:
-    return Offer(layout.size_bytes, Bitfield(layout.count, mask_of(0, layout.count)), False)

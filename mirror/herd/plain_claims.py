@@ -24,6 +24,9 @@ class PlainClaims:
         self._find = find
 
     async def ask(self, digest: Digest, ask: AskClaim | RenewClaim, on_replaced: Replaced) -> Word:
+        if isinstance(ask, AskClaim) and not ask.wants_providers:
+            # They were of no use, and there is nobody else.
+            return Word(Excluded(AGAIN_S), (), (), is_alone=True)
         found = await self._find(digest)
         return Word(Excluded(AGAIN_S), tuple(found), (), is_alone=not found)
 

@@ -102,19 +102,22 @@ class Swarming:
         offered = self._swarm.offered
         return await self.own.piece_digests([piece for piece in pieces if piece in offered])
 
+    def is_useless(self, source_id: swarming.SourceId) -> bool:
+        return self._swarm.is_useless(source_id, self._ports.clock())
+
     def progress(self, *, is_fed_from_origin: bool) -> on.SourceProgress:
         """What the ladder is to know."""
         layout, held = self.layout, self._swarm.held
-        is_complete = self._mesh.has_complete
-        together = ones_from(held.mask | self._mesh.frontier_mask(), 0)
+        others = self._mesh.reach(self.is_useless)
+        together = ones_from(held.mask | others.mask, 0)
         return on.SourceProgress(
             prefix_bytes=layout.start(held.prefix_count),
-            frontier_bytes=layout.size_bytes if is_complete else layout.start(together),
+            frontier_bytes=layout.size_bytes if others.is_complete else layout.start(together),
             size_bytes=layout.size_bytes,
-            is_rooted=is_complete
+            is_rooted=others.is_complete
+            or others.is_fed_from_origin
             or is_fed_from_origin
-            or held.is_complete
-            or self._mesh.is_any_fed_from_origin,
+            or held.is_complete,
         )
 
     def offer(self, *, is_fed_from_origin: bool) -> Offer:

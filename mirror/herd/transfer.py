@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 ASIDE_S = 30.0
 
 _STEERING = get_args(on.Event)
+# These change nothing that the other side is to know.
+_UNREPORTED = (swarming.ReaderMoved, swarming.RunProgress, swarming.PrefixHashed)
 _NOTHING_KNOWN = on.SourceProgress(0, 0, None, is_rooted=False)
 
 
@@ -71,14 +73,16 @@ class Transfer:
             rng,
             tell=self._tell,
             size_told=self._size_told,
-            settled=self._pump,
+            settled=self._settled,
             spawn=self._spawn,
+            clock=ports.clock,
         )
         self._own_ingest = OwnIngest(
             digest, registry, ports, begin=self._begin, put=self._put, settle=self._pump, spawn=self._spawn
         )
         self._queue: deque[Event] = deque()
         self._is_pumping = False
+        self._is_changed = False
         self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -261,6 +265,11 @@ class Transfer:
     def _put(self, event: Event) -> None:
         self._queue.append(event)
 
+    def _settled(self) -> None:
+        """Neighbours came or went without an event."""
+        self._is_changed = True
+        self._pump()
+
     def _tell(self, event: Event) -> None:
         self._queue.append(event)
         self._pump()
@@ -270,12 +279,14 @@ class Transfer:
             return
         self._is_pumping = True
         try:
-            self._report()
-            while self._queue:
+            while True:
                 while self._queue and not self._is_closed:
                     self._handle(self._queue.popleft())
                 if self._is_closed:
                     return
+                if not self._is_changed:
+                    break
+                self._is_changed = False
                 self._report()
             if self._swarming is not None:
                 is_hash_wanted = bool(len(self._readings)) and not self._own_ingest.is_committed
@@ -285,6 +296,7 @@ class Transfer:
 
     def _handle(self, event: Event) -> None:
         now = self._ports.clock()
+        self._is_changed = self._is_changed or not isinstance(event, _UNREPORTED)
         if _is_steering(event):
             for order in self._ladder.handle(event, now):
                 self._carry_out(order)
@@ -304,7 +316,8 @@ class Transfer:
             )
         told, is_any = self._told_progress, _is_any(progress)
         is_same = not is_any and not _is_any(told) and progress.prefix_bytes == told.prefix_bytes
-        if is_same and self._mesh.is_hopeful:
+        is_hopeful = self._mesh.is_hopeful(self._is_useless)
+        if is_same and is_hopeful:
             # Somebody is being asked, or has nothing yet: that is no end.
             return
         if progress != told:
@@ -312,9 +325,12 @@ class Transfer:
             self._put(progress)
         if is_any:
             self._is_gone_told = False
-        elif not self._is_gone_told and not self._mesh.is_hopeful:
+        elif not self._is_gone_told and not is_hopeful:
             self._is_gone_told = True
             self._put(on.SourcesGone())
+
+    def _is_useless(self, source_id: swarming.SourceId) -> bool:
+        return self._swarming is not None and self._swarming.is_useless(source_id)
 
     # -- the ladder's orders ---------------------------------------------------------------------------------------
 

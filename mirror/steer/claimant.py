@@ -99,9 +99,10 @@ class Claimant(Facts):
         self._nobody.told(now, is_alone=is_alone)
         if not self._sources.is_any:
             for reader in self._readers.at_first():
-                if reader.phase is not Phase.BODY:
-                    self._serving.miss(reader, now)
-        self._asking.want(now + NOBODY_AGAIN_S)
+                # A body waits for what others may bring, where there are others.
+                if is_alone or reader.phase is not Phase.BODY:
+                    self._serving.let_through(reader, now)
+            self._asking.want(now + NOBODY_AGAIN_S)
 
     def _refused(self, again_s: float, now: float) -> None:
         if self._sources.is_any or self._ingest.is_growing(now):

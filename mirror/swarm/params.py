@@ -67,6 +67,8 @@ class SwarmParams:
     # Doubled by each failure in a row.
     failure_rest_s: float = 0.5
     failure_rest_max_s: float = 30.0
+    # After so many in a row nobody should wait for it. One is a connection that was lost.
+    useless_failures_count: int = 2
     # A source without a free upload slot: by lot between half of it and all of it, doubled in a row.
     busy_rest_s: float = 0.4
     busy_rest_max_s: float = 3.2

@@ -120,6 +120,14 @@ class Swarm:
     def is_over(self) -> bool:
         return self.phase in (Phase.DONE, Phase.GIVEN_UP)
 
+    def is_useless(self, source_id: SourceId, now: float) -> bool:
+        """It lied, or was asked in vain again and again: nothing is to be hoped of it, though it may be asked once
+        more."""
+        source = self._sources.get(source_id)
+        if source is None:
+            return False
+        return source.banned_until > now or source.failure_count >= self._params.useless_failures_count
+
     def next_timer(self) -> float | None:
         """None: nothing happens by time alone."""
         if self.is_over or (self.phase is Phase.FETCHING and self._runs.is_whole):
