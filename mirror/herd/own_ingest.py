@@ -6,6 +6,7 @@ An ingest of bytes that this host's own swarm sent is nobody's source.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -19,6 +20,10 @@ from mirror.ingest.base import IngestFile
 from mirror.oci.digest import Digest
 
 log = logging.getLogger(__name__)
+
+# Between looks for a blob whose file was seen to be renamed: containerd tells of it within milliseconds on 2.1, and a
+# walk finds it within a second before.
+STORED_WAITS_S = (0.02, 0.1, 0.3, 0.6, 1.0)
 
 
 class OwnIngest:
@@ -143,6 +148,24 @@ class OwnIngest:
         if file is not None:
             file.close()
 
+    async def _open_stored(self) -> Swarming | None:
+        """As the store has it, which hears of it a little later."""
+        for wait_s in (*STORED_WAITS_S, None):
+            try:
+                descriptor, size_bytes = await self._ports.open_stored(self._digest)
+            except (ContentNotFound, StoreUnavailable) as exc:
+                log.debug("%s was committed and is not to be read: %s", self._digest, exc)
+                if wait_s is not None:
+                    await asyncio.sleep(wait_s)
+                continue
+            swarm = self._begin(size_bytes)
+            if swarm is None:
+                os.close(descriptor)
+            else:
+                swarm.take_own(descriptor)
+            return swarm
+        return None
+
     async def _judge(self, swarm: Swarming) -> None:
         """It begins with bytes that nobody verified, and is full-sized."""
         if not swarm.held.is_complete:
@@ -157,20 +180,13 @@ class OwnIngest:
         if swarm is not None and self._is_tailing:
             self._open_file(swarm)
         if swarm is None or not swarm.own.has_own:
-            try:
-                descriptor, size_bytes = await self._ports.open_stored(self._digest)
-            except (ContentNotFound, StoreUnavailable) as exc:
-                log.debug("%s was committed and is not to be read: %s", self._digest, exc)
-                self._put(on.Committed())
-                self._settle()
-                return
-            swarm = self._begin(size_bytes)
+            swarm = await self._open_stored()
             if swarm is None:
-                os.close(descriptor)
-                self._put(on.Committed())
+                # What is told to be here is fed from here without a bound: told is only what can be read.
+                self.is_committed = False
+                self._put(on.IngestVanished())
                 self._settle()
                 return
-            swarm.take_own(descriptor)
         swarm.begin_again()
         swarm.own_reaches(swarm.layout.size_bytes)
         self._settle()
