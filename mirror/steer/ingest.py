@@ -65,9 +65,14 @@ class Ingest:
         self._grown_at = now
 
     def is_growing(self, now: float) -> bool:
+        until = self.growing_until()
+        return until is not None and now < until
+
+    def growing_until(self) -> float | None:
+        """None: it has not grown."""
         if self._grown_at is None:
-            return False
-        return now - self._grown_at < max(GROWING_S, GROWING_STEP_FACTOR * self._step_s)
+            return None
+        return self._grown_at + max(GROWING_S, GROWING_STEP_FACTOR * self._step_s)
 
     def alive_until(self) -> float | None:
         """Until then a GET of the own containerd is a part of the same download. None: it does not read from the

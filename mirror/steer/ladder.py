@@ -188,14 +188,25 @@ class Ladder(Claimant):
             self._out.append(self._asking.renew(self.progress_bytes, now))
 
     def _asked_at_fallback(self, reader: Reader, now: float) -> None:
-        is_growing = self._ingest.is_growing(now)
-        if counts(steered_at=self._ingest.steered_at, is_growing=is_growing, now=now):
-            self._release(ReleaseReason.REFUSED)
-            self._ingest.end()
+        self._note_refusal(now)
         self._nobody.forget()
-        if is_growing:
+        if self._ingest.is_growing(now):
             self._out += self._sources.start((), has_own_bytes=True)
         self._hold(reader, now)
+
+    def _note_loss(self, now: float) -> None:
+        """The origin failed on the way: the ingest still grew when this host asked, and does not any more."""
+        steered_at = self._ingest.steered_at
+        if steered_at is None or not self._ingest.has_grown:
+            return
+        if any(reader.asked_at >= steered_at for reader in self._readers.at_fallback()):
+            self._note_refusal(now)
+
+    def _note_refusal(self, now: float) -> None:
+        """By the origin, of a host that asks at the fallback host."""
+        if counts(steered_at=self._ingest.steered_at, is_growing=self._ingest.is_growing(now), now=now):
+            self._release(ReleaseReason.REFUSED)
+            self._ingest.end()
 
     def _hold(self, reader: Reader, now: float) -> None:
         if self._sources.is_any:
@@ -240,9 +251,14 @@ class Ladder(Claimant):
 
     def _sources_gone(self, now: float) -> None:
         self._sources.gone()
-        self._asking.has_sources_failed = True
-        if not self._asking.is_in_flight:
+        is_new, self._asking.has_sources_failed = not self._asking.has_sources_failed, True
+        if self._asking.is_in_flight:
+            return
+        if is_new:
             self._asking.want(now)
+        else:
+            # Those who were named once more failed once more.
+            self._asking.want_soon(now)
 
     def _grew(self, size_bytes: int, now: float) -> None:
         if not self._ingest.grew(size_bytes, now):
@@ -277,6 +293,7 @@ class Ladder(Claimant):
         late = self._asking.late(now)
         if late is not None:
             self._ruled(late, now)
+        self._note_loss(now)
         self._memory.expire(now)
         if self._refused_until is not None and now >= self._refused_until:
             self._refused_until = None
@@ -354,7 +371,7 @@ class Ladder(Claimant):
         if self._serving.has_unverified:
             dues.append(self._ingest.stuck_at())
         if self._readers.at_fallback():
-            dues += [self._nobody.sure_at(), self._ingest.alive_until()]
+            dues += [self._nobody.sure_at(), self._ingest.alive_until(), self._ingest.growing_until()]
         if self._readers.at_first() and not self._asking.is_in_flight:
             dues.append(self._held_long_at())
             dues.append(self._second_claim.due_at(self._sources))

@@ -8,6 +8,7 @@ from mirror.steer import commands as do
 from mirror.steer import events as on
 from mirror.steer.commands import AskReason, ReleaseReason
 from mirror.steer.events import RefusalKind
+from mirror.steer.ingest import GROWING_S
 from mirror.steer.ladder import State
 from mirror.steer.refusals import counts, may_be_fed
 from mirror.steer.rulings import Excluded, Refused
@@ -77,6 +78,19 @@ def test_an_ingest_that_stopped_growing_does_not_hide_a_refusal(host: SteerHost)
     host.pass_ruled(4.0, GRANTED)
     host.ask(start=MIB, fallback=True)
     assert refusals(host) == 1
+
+
+def test_an_origin_that_is_lost_on_the_way_is_a_refusal_once_the_ingest_stands_still(host: SteerHost) -> None:
+    """The request comes within milliseconds of the last growth."""
+    claimed(host)
+    host.tell(on.IngestGrew(MIB))
+    host.ask(start=MIB, fallback=True)
+    host.pass_ruled(GROWING_S - 0.1, GRANTED)
+    assert refusals(host) == 0
+    assert host.ladder.is_fed_from_origin
+    host.pass_(0.2)
+    assert refusals(host) == 1
+    assert not host.ladder.is_fed_from_origin, "nobody is to wait for it"
 
 
 # -- how long it is held -----------------------------------------------------------------------------------------------
