@@ -376,6 +376,9 @@ class Transfer:
         span = reading.open(size_bytes)
         # A HEAD of a layer wants its size alone.
         if span is not None and (not reading.is_head or size_bytes <= WHOLE_FIRST_MAX_BYTES):
+            assert self._swarming is not None
+            # Since the last request left it rests. The ladder, which knows what neighbours have, names nobody anew.
+            self._swarming.resume()
             self._put(swarming.ReaderOpened(reading.request_id, span))
 
     def _start_swarm(self, sources: tuple[bytes, ...]) -> None:
