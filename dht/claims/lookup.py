@@ -178,7 +178,7 @@ class ClaimLookup(Generic[P]):
         for candidate in others[: self._providers_asked_count]:
             node = candidate.contact.node
             self._providers_asked.add(node)
-            self._worth_until[node] = now + self._hedge(node)
+            self._worth_until[node] = now + max(self._hedge_s(node), self._params.hedge_min_s)
             self._asked_count += 1
             commands.append(AskProviders(candidate.contact))
         return commands
@@ -340,7 +340,7 @@ class ClaimLookup(Generic[P]):
 
     def _hedge(self, node: bytes) -> float:
         # A hedge time of nothing would ask everybody at once.
-        return max(self._hedge_s(node), self._params.hedge_min_s)
+        return max(self._hedge_s(node), self._params.claim_hedge_min_s)
 
     # -- ends ------------------------------------------------------------------------------------------------------
 

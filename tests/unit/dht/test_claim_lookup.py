@@ -54,6 +54,8 @@ DEADLINE_S = PARAMS.claim_deadline_s
 HOLDER = Running(Fence(node(1), 5), Holding(contact(90), 10))
 WAIT = Wait(HOLDER, 1.0, ())
 
+CLAIM_HEDGE_S = PARAMS.claim_hedge_min_s
+
 
 def lookup(*numbers: int, others: int = 0, own: int = OWN, want: int = 16) -> ClaimLookup[Provider]:
     return ClaimLookup(
@@ -202,9 +204,9 @@ def test_nobody_to_ask() -> None:
 def test_past_its_hedge_a_node_is_asked_once_more_then_passed_over() -> None:
     made = lookup(1, 2, 3)
     made.start(0.0)
-    assert made.next_timer() == HEDGE_S
-    assert claimed(made.handle(Timer(), HEDGE_S)) == [(1, [])], "the datagram may have been lost"
-    assert claimed(made.handle(Timer(), 2 * HEDGE_S)) == [(2, [1])]
+    assert made.next_timer() == CLAIM_HEDGE_S
+    assert claimed(made.handle(Timer(), CLAIM_HEDGE_S)) == [(1, [])], "the datagram may have been lost"
+    assert claimed(made.handle(Timer(), 2 * CLAIM_HEDGE_S)) == [(2, [1])]
     assert claimed(passed(made)) == [(3, [1, 2])]
 
 
@@ -218,9 +220,9 @@ def test_a_failure_is_tried_once_more_then_passed_over() -> None:
 def test_one_try_that_timed_out_does_not_end_the_other() -> None:
     made = lookup(1, 2)
     made.start(0.0)
-    made.handle(Timer(), HEDGE_S)
-    assert made.handle(ClaimSilent(node(1)), HEDGE_S + 0.001) == []
-    assert isinstance(made.handle(ruled(1, WAIT), HEDGE_S + 0.002)[0], Decided)
+    made.handle(Timer(), CLAIM_HEDGE_S)
+    assert made.handle(ClaimSilent(node(1)), CLAIM_HEDGE_S + 0.001) == []
+    assert isinstance(made.handle(ruled(1, WAIT), CLAIM_HEDGE_S + 0.002)[0], Decided)
 
 
 def test_the_ruling_of_one_that_was_passed_over_still_stands_if_it_is_the_first() -> None:

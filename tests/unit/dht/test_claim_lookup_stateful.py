@@ -56,7 +56,7 @@ class ClaimLookupMachine(RuleBasedStateMachine):
     )
     def begin(self, candidates: list[int], others_count: int, hedge_s: float) -> None:
         self.known = set(candidates)
-        self.hedge_s = max(hedge_s, PARAMS.hedge_min_s)
+        self.hedge_s = max(hedge_s, PARAMS.claim_hedge_min_s)
         self.lookup: ClaimLookup[Provider] = ClaimLookup(
             KEY,
             node(OWN),

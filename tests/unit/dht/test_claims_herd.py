@@ -161,7 +161,7 @@ def test_a_slow_claimant_is_helped_by_one(missing_share: float, loss: float) -> 
         herds.append(run(Herd(seed, 40, slow_count=1, missing_share=missing_share, loss=loss)))
         assert herds[-1].completed_at is not None
         assert herds[-1].completed_at < SLOW_FETCH_S / 3
-        assert herds[-1].copies_count < 2, "the second begins where the first is"
+        assert herds[-1].copies_count <= 2, "one helper"
     assert copies(herds) <= 2.25
 
 
