@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.bed_hosts import BedHost
-from tests.support.cri_pull import PullFailed
+from tests.support.cri_pull import Pulled, PullFailed
 from tests.support.fault_bed import FaultBed, Pulls, fault_bed
 from tests.support.fault_rows import tell
 
@@ -73,3 +73,72 @@ async def test_the_claimants_pull_is_cancelled(bed: FaultBed) -> None:
     await pulls.cancel(claimant)
     await all_succeed(pulls, "claimant's pull cancelled")
     await bed.check_pullable(pulls.image)
+
+
+async def test_a_frozen_claimants_daemon_holds_up_nobody_else(bed: FaultBed) -> None:
+    """As SIGSTOP, a cgroup's freezer or a debugger freezes it: its host takes connections and says nothing."""
+    pulls, claimant = await struck(bed)
+    bed.freeze(claimant)
+    others = [host for host in bed.hosts if host is not claimant]
+    await pulls.outcomes(*others)
+    bed.thaw(claimant)
+    await all_succeed(pulls, "claimant's daemon frozen")
+    await bed.check_pullable(pulls.image)
+
+
+async def test_a_frozen_waiters_daemon_holds_up_its_own_host_only(bed: FaultBed) -> None:
+    """Until it goes on, or a liveness probe ends it."""
+    pulls, claimant = await struck(bed)
+    frozen, other = (host for host in bed.hosts if host is not claimant)
+    bed.freeze(frozen)
+    await pulls.outcomes(claimant, other)
+    bed.thaw(frozen)
+    await all_succeed(pulls, "waiter's daemon frozen")
+    await bed.check_pullable(pulls.image)
+
+
+async def test_the_origin_goes_at_half(bed: FaultBed) -> None:
+    """Nobody has the rest: pulls fail, and succeed when it is there again."""
+    pulls, _ = await struck(bed)
+    await bed.herd.registry.process.kill()
+    assert all(isinstance(one, PullFailed) for one in await pulls.outcomes())
+    tell("origin gone at half", pulls)
+    await bed.check_pullable(pulls.image)
+
+
+async def test_the_origin_goes_and_a_host_has_all(bed: FaultBed) -> None:
+    """But for the tag, nothing is needed of it."""
+    image = await bed.image()
+    first, *others = bed.hosts
+    assert isinstance((await bed.pull(image, [first]).outcomes())[0], Pulled)
+    pulls = bed.pull(image, others)
+    await pulls.claimant(at_bytes=HALF_BYTES)
+    await bed.herd.registry.process.kill()
+    await all_succeed(pulls, "origin gone at half, a host has all")
+    await bed.check_pullable(image)
+
+
+async def test_the_arbiter_is_killed(bed: FaultBed) -> None:
+    """A new one adopts the claim that runs. The arbiter's own host goes on at the origin."""
+    image = await bed.image()
+    arbiter = bed.arbiter(image)
+    first, other = (host for host in bed.hosts if host is not arbiter)
+    pulls = bed.pull(image, [first])
+    await pulls.claimant()
+    pulls.join(other)
+    pulls.join(arbiter)
+    await pulls.until(first, HALF_BYTES)
+    await arbiter.daemon.kill()
+    await all_succeed(pulls, "arbiter killed")
+    await bed.check_pullable(pulls.image)
+
+
+async def test_a_host_that_joins_late(bed: FaultBed) -> None:
+    image = await bed.image()
+    *early, late = bed.hosts
+    pulls = bed.pull(image, early)
+    await pulls.claimant(at_bytes=HALF_BYTES)
+    pulls.join(late)
+    await all_succeed(pulls, "late joiner")
+    assert pulls.copies < 1.1
+    await bed.check_pullable(image)

@@ -16,9 +16,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from containerd.client import Client
+from dht.ids import NodeId, distance, key_of
 from tests.support.bed_hosts import BedHost
 from tests.support.containerd_calls import collect_garbage
 from tests.support.cri_pull import Pulled, PullFailed, cri_pull
@@ -44,12 +45,18 @@ Outcome = Pulled | PullFailed
 
 @dataclass(frozen=True, slots=True)
 class BedImage:
-    """In the registry, and on no host. `layer`: of its largest."""
+    """In a registry, and on no host. `layer`: of its largest. `origin_bytes`: what that registry has sent."""
 
     name: str
     image: Image
     layer: str
     layer_bytes: int
+    origin_bytes: Callable[[], int]
+
+    @classmethod
+    def of(cls, name: str, image: Image, origin_bytes: Callable[[], int]) -> Self:
+        largest = max(image.layers, key=lambda layer: len(layer.content))
+        return cls(name, image, largest.digest, len(largest.content), origin_bytes)
 
     @property
     def size_bytes(self) -> int:
@@ -63,7 +70,7 @@ class Pulls:
         self.image = image
         self.bed = bed
         self.started_s = time.monotonic()
-        self._sent_bytes = bed.origin_bytes()
+        self._sent_bytes = image.origin_bytes()
         self.tasks: dict[BedHost, asyncio.Task[Outcome]] = {}
         for host in hosts:
             self.join(host)
@@ -96,8 +103,8 @@ class Pulls:
 
     @property
     def copies(self) -> float:
-        """Of the image, as they left the registry's link since the start, headers included."""
-        return (self.bed.origin_bytes() - self._sent_bytes) / self.image.size_bytes
+        """Of the image, as they left the registry since the start: its link, headers included."""
+        return (self.image.origin_bytes() - self._sent_bytes) / self.image.size_bytes
 
     async def _seen(self, is_so: Callable[[], bool]) -> None:
         deadline_s = time.monotonic() + SEEN_LIMIT_S
@@ -130,13 +137,12 @@ class FaultBed:
         network.limit(network.hosts[0], _FREE_BITS_PER_S)
         name = await registry.push(index or image, f"fault/{next(_SEEDS)}", "v1")
         network.limit(network.hosts[0], self.herd.plan.origin_bits_per_s)
-        largest = max(image.layers, key=lambda layer: len(layer.content))
-        return BedImage(name, image, largest.digest, len(largest.content))
+        return BedImage.of(name, image, self.origin_bytes)
 
     def direct(self, image: BedImage) -> BedImage:
         """The same, as it is pulled without a mirror."""
         name = f"{DIRECT}/{image.name.partition('/')[2]}"
-        return BedImage(name, image.image, image.layer, image.layer_bytes)
+        return BedImage.of(name, image.image, self.origin_bytes)
 
     # -- what is seen ----------------------------------------------------------------------------------------------
 
@@ -156,6 +162,13 @@ class FaultBed:
             except OSError:  # it ended meanwhile
                 continue
         return max(sizes)
+
+    def arbiter(self, image: BedImage) -> BedHost:
+        """Of its largest layer's claims."""
+        key = key_of(image.layer)
+        return min(
+            self.hosts, key=lambda host: distance(NodeId.parse(str(host.status()["node_id"])).value, key)
+        )
 
     def logs(self) -> str:
         """The ends of all daemons' logs."""
@@ -177,6 +190,19 @@ class FaultBed:
         await self.forget(host, image)
         return outcome.took_s
 
+    async def known(self, image: BedImage, holders: Sequence[BedHost]) -> None:
+        """Returns when every host knows that these have it: fewer hosts than replicas, so everybody keeps every
+        record."""
+        digests_count = len(list(image.image))
+
+        def is_known() -> bool:
+            told = [host.counted("announced_digests") for host in self.hosts]
+            return all(host.counted("announced_digests") >= digests_count for host in holders) and all(
+                host.counted("records") >= sum(told) for host in self.hosts
+            )
+
+        await self.hosts[0].wait(is_known)
+
     async def forget(self, host: BedHost, image: BedImage) -> None:
         async with Client(host.containerd.socket) as client:
             await client.cri.remove_image(image.name)
@@ -188,19 +214,25 @@ class FaultBed:
         await self.heal()
         for link in self.herd.network.hosts:
             self.herd.network.limit(link, _FREE_BITS_PER_S)
-        for is_fresh in (False, True):
-            if is_fresh:
-                await together(self.forget(host, image) for host in self.hosts)
-            outcomes = await self.pull(image).outcomes()
-            failed = [outcome for outcome in outcomes if not isinstance(outcome, Pulled)]
-            assert not failed, f"{'pulled anew' if is_fresh else 'as it was left'}: {failed}\n{self.logs()}"
+        try:
+            await self._pull_all(image, "as it was left")
+            await self._pull_all(image, "pulled anew")
+        finally:
+            self._shape()
+
+    async def _pull_all(self, image: BedImage, how: str) -> None:
+        outcomes = await self.pull(image).outcomes()
+        failed = [outcome for outcome in outcomes if not isinstance(outcome, Pulled)]
+        assert not failed, f"{how}: {failed}\n{self.logs()}"
         await together(self.forget(host, image) for host in self.hosts)
-        self._shape()
 
     # -- faults ----------------------------------------------------------------------------------------------------
 
     def freeze(self, host: BedHost) -> None:
         os.kill(host.daemon.pid, signal.SIGSTOP)
+
+    def thaw(self, host: BedHost) -> None:
+        os.kill(host.daemon.pid, signal.SIGCONT)
 
     def part(self, host: BedHost) -> None:
         """From now on datagrams and streams between this host and all others are lost, but not those to the
@@ -221,7 +253,7 @@ class FaultBed:
             if not host.containerd.running:
                 await host.containerd.start()
             if host.daemon.running:
-                os.kill(host.daemon.pid, signal.SIGCONT)
+                self.thaw(host)
             else:
                 host.daemon.start()
         others_count = len(self.hosts) - 1
