@@ -19,6 +19,7 @@ from typing import Any
 
 from mirror.discovery.base import Discovery, ProviderState
 from mirror.errors import StoreUnavailable
+from mirror.herd.avoided import Avoided
 from mirror.herd.errors import Missed
 from mirror.herd.own_bytes import Portion, SpoolSpace
 from mirror.herd.ports import Neighbours, TransferPorts
@@ -107,6 +108,7 @@ class Herd:
         self._rates = Rates()
         self._ids = itertools.count(1)
         self._tasks: asyncio.TaskGroup | None = None
+        self._avoided = Avoided(ports.clock)
         self._transfer_ports = TransferPorts(
             claims=ports.claims,
             channels=ports.channels,
@@ -121,6 +123,7 @@ class Herd:
             count_bytes=ports.count_bytes,
             clock=ports.clock,
             spawn=self._spawn,
+            avoided=self._avoided,
             params=params or SwarmParams(),
         )
 
@@ -210,6 +213,7 @@ class Herd:
         transfer: Transfer | None
         match told:
             case news.ChannelUp():
+                self._avoided.forgive(channel.peer)
                 return
             case news.ChannelDown() | news.PeerLoad():
                 for transfer in list(self._transfers.values()):
@@ -270,7 +274,10 @@ class Herd:
 
     def _spawn(self, digest: Digest, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._tasks is not None
-        return self._tasks.create_task(self._guarded(digest, work), name=f"transfer {digest}")
+        task = self._tasks.create_task(self._guarded(digest, work), name=f"transfer {digest}")
+        # Of a task that is cancelled before it began nobody has awaited it.
+        task.add_done_callback(lambda _: work.close())
+        return task
 
     async def _guarded(self, digest: Digest, work: Coroutine[Any, Any, None]) -> None:
         """A task boundary: a defect in one transfer ends this transfer, not the daemon."""

@@ -19,12 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mirror.discovery.base import Peer
+from mirror.herd.avoided import Avoided
 from mirror.herd.ports import Neighbours
 from mirror.herd.runs import Spawn
 from mirror.oci.digest import Digest
 from mirror.peer import news
 from mirror.peer.channel import Channel
-from mirror.peer.errors import ChannelFull, PeerError
+from mirror.peer.errors import ChannelFull, PeerError, PeerStalled, PeerUnreachable
 from mirror.peer.frames import BLOB_MAX_BYTES, DeclineReason, LeaveReason
 from mirror.swarm.bitfield import Bitfield, pieces_of
 from mirror.swarm.events import (
@@ -102,9 +103,11 @@ class Mesh:
         settled: Callable[[], None],
         spawn: Spawn,
         clock: Callable[[], float],
+        avoided: Avoided,
     ) -> None:
         self._digest = digest
         self._clock = clock
+        self._avoided = avoided
         self._channels = channels
         self._rng = rng
         self._tell = tell
@@ -113,7 +116,10 @@ class Mesh:
         self._spawn = spawn
         self._neighbours: dict[SourceId, _Neighbour] = {}
         # Complete by what discovery or a ruling says; they need not be neighbours.
-        self._complete: set[SourceId] = set()
+        # The first named is asked first.
+        self._complete: dict[SourceId, None] = {}
+        # What some of them said of its size.
+        self._told_bytes: dict[SourceId, int] = {}
         self._peers: dict[SourceId, Peer] = {}
         self._calling: set[SourceId] = set()
         self._disbelieved_until: dict[SourceId, float] = {}
@@ -127,7 +133,9 @@ class Mesh:
 
     def is_hopeful(self, is_useless: Callable[[SourceId], bool]) -> bool:
         """Somebody is being called, or is a neighbour that may be of use, or is said to have it."""
-        return bool(self._calling or self._complete) or not all(map(is_useless, self._neighbours))
+        if self._calling or not all(map(is_useless, self._neighbours)):
+            return True
+        return any(self._fits(source_id) and not is_useless(source_id) for source_id in self._complete)
 
     def __len__(self) -> int:
         return len(self._neighbours)
@@ -137,7 +145,8 @@ class Mesh:
 
     def reach(self, is_useless: Callable[[SourceId], bool]) -> Reach:
         """Of all but those."""
-        mask, is_complete, is_fed = 0, bool(self._complete), False
+        mask, is_fed = 0, False
+        is_complete = any(self._fits(one) and not is_useless(one) for one in self._complete)
         for source_id, one in self._neighbours.items():
             if one.bitfield is not None and self._is_ours(one) and not is_useless(source_id):
                 mask |= one.bitfield.mask
@@ -152,17 +161,28 @@ class Mesh:
     def _is_ours(self, one: _Neighbour) -> bool:
         return self._layout is not None and one.size_bytes == self._layout.size_bytes
 
+    def _fits(self, source_id: SourceId) -> bool:
+        layout = self._layout
+        return layout is None or self._told_bytes.get(source_id, layout.size_bytes) == layout.size_bytes
+
+    def sizes(self) -> set[int]:
+        """All that were named."""
+        told = {one.size_bytes for one in self._neighbours.values() if one.size_bytes}
+        return told | {self._told_bytes[one] for one in self._complete if one in self._told_bytes}
+
     # -- whom to call ----------------------------------------------------------------------------------------------
 
     def complete(self, peer: Peer) -> None:
         """Said to hold it whole: it may be asked without being a neighbour."""
+        if peer in self._avoided:
+            return
         source_id = str(peer)
         self._peers[source_id] = peer
         one = self._neighbours.get(source_id)
         is_told = one is not None and one.bitfield is not None
         is_believed = self._disbelieved_until.get(source_id, 0.0) <= self._clock() and not is_told
         if is_believed and source_id not in self._complete:
-            self._complete.add(source_id)
+            self._complete[source_id] = None
             self._tell_complete(source_id)
         self.call(peer)
 
@@ -170,11 +190,19 @@ class Mesh:
         """It did not give what it was said to hold: hearsay is good for one try. A neighbour's own word stays."""
         if source_id not in self._complete:
             return
-        self._complete.discard(source_id)
+        self._complete.pop(source_id, None)
         self._disbelieved_until[source_id] = self._clock() + DISBELIEVED_S
         one = self._neighbours.get(source_id)
         if one is None or one.bitfield is None:
             self._tell(SourceGone(source_id, GoneReason.UNREACHABLE))
+
+    def told_size(self, source_id: SourceId, size_bytes: int) -> None:
+        """Of one that is said to hold it whole."""
+        if source_id not in self._complete:
+            return
+        self._told_bytes[source_id] = size_bytes
+        if not self._fits(source_id):
+            self._tell(SourceGone(source_id, GoneReason.CLOSED))
 
     def completes(self) -> list[Peer]:
         return [self._peers[source_id] for source_id in self._complete]
@@ -198,6 +226,9 @@ class Mesh:
                 self._join(channel)
         except (PeerError, ChannelFull) as exc:
             log.debug("%s", exc, extra={"digest": str(self._digest)})
+            if isinstance(exc, PeerUnreachable | PeerStalled):
+                self._avoided.unreachable(peer)
+                self.failed(source_id)
         finally:
             self._calling.discard(source_id)
             if not self._is_closed and not self._calling:
@@ -247,7 +278,8 @@ class Mesh:
                         self._tell(Have(source_id, pieces))
             case news.PeerNames(_, peers):
                 for peer in peers:
-                    self.call(peer)
+                    if peer not in self._avoided:
+                        self.call(peer)
             case news.PeerLeft(_, reason):
                 why = GoneReason.REPLACED if reason is LeaveReason.REPLACED else GoneReason.CLOSED
                 self._lost(source_id, channel, why)
@@ -274,7 +306,7 @@ class Mesh:
             return
         one.size_bytes, one.bitfield, one.is_fed = size_bytes, bitfield, is_fed
         # What it says itself counts.
-        self._complete.discard(str(one.channel.peer))
+        self._complete.pop(str(one.channel.peer), None)
         if self._layout is None:
             self._size_told(size_bytes)
         elif self._is_ours(one):
@@ -289,7 +321,7 @@ class Mesh:
         self._tell(SourceState(source_id, one.bitfield, self._loads.get(source_id, 0.0), one.is_fed))
 
     def _tell_complete(self, source_id: SourceId) -> None:
-        if self._layout is not None and not self._is_resting:
+        if self._layout is not None and self._fits(source_id) and not self._is_resting:
             self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=True, zone_distance=0))
 
     def _declined(self, source_id: SourceId, channel: Channel, reason: DeclineReason) -> None:
@@ -314,10 +346,10 @@ class Mesh:
             channel.leave(self._digest, LeaveReason.DONE)
         self._tell(SourceGone(source_id, reason))
         if reason is GoneReason.UNREACHABLE:
-            self._complete.discard(source_id)
+            self._complete.pop(source_id, None)
         elif reason is GoneReason.CLOSED and self._is_ours(one) and one.bitfield and one.bitfield.is_complete:
             # It tells nothing more, and still serves.
-            self._complete.add(source_id)
+            self._complete[source_id] = None
             self._tell_complete(source_id)
         self._settled()
 

@@ -112,6 +112,11 @@ class OwnIngest:
             count_bytes = self._reached_bytes - first_bytes
             self._ports.note_rate(self._registry, count_bytes, self._ports.clock() - since)
 
+    def swarm_replaced(self) -> None:
+        """By one of another size."""
+        self._close_file()
+        self._look(None)
+
     # -- bytes -----------------------------------------------------------------------------------------------------
 
     def _look(self, total_bytes: int | None) -> None:

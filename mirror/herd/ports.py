@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import mirror.steer.events as on
 import mirror.swarm.events as swarming
 from mirror.discovery.base import Peer
+from mirror.herd.avoided import Avoided
 from mirror.herd.own_bytes import SpoolSpace
 from mirror.ingest.base import IngestWatch
 from mirror.oci.digest import Digest
@@ -58,4 +59,5 @@ class TransferPorts:
     count_bytes: Callable[[int], None]
     clock: Callable[[], float]
     spawn: Callable[[Digest, Coroutine[Any, Any, None]], asyncio.Task[None]]
+    avoided: Avoided
     params: SwarmParams

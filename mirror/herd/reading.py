@@ -115,6 +115,12 @@ class Reading:
             self._changed.set()
         return self.span
 
+    def forget_size(self) -> None:
+        """It was not the blob's. What has begun is ended by an order."""
+        if not self.is_begun:
+            self.span = None
+            self.position = self.released = 0
+
     def _resolved(self, size_bytes: int) -> ByteSpan:
         assert self.byte_range is not None
         return self.byte_range.resolve(size_bytes)

@@ -56,12 +56,14 @@ class _Run:
         self.peer = peer
         self.next = request.first
         self.stop = request.first + request.count
+        # What the peer said of the blob's size.
+        self.told_bytes = 0
         self.task: asyncio.Task[None] | None = None
 
 
 class PeerRuns:
-    """Of one blob. `tell` takes what happened, `failed` is told whose run failed, `no_room` that the disk does not take
-    the blob."""
+    """Of one blob. `tell` takes what happened, `failed` is told whose run failed, `disagreed` who named another size,
+    `no_room` that the disk does not take the blob."""
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class PeerRuns:
         *,
         tell: Callable[[Event], None],
         failed: Callable[[SourceId], None],
+        disagreed: Callable[[SourceId, int], None],
         no_room: Callable[[str], None],
         count_bytes: Callable[[int], None],
         clock: Callable[[], float],
@@ -83,6 +86,7 @@ class PeerRuns:
         self._client = client
         self._tell = tell
         self._failed = failed
+        self._disagreed = disagreed
         self._no_room = no_room
         self._count_bytes = count_bytes
         self._clock = clock
@@ -135,7 +139,9 @@ class PeerRuns:
                 del self._writers[piece]
         if self._runs.pop(run.run_id, None) is not None:
             self._tell(RunFailed(run.run_id, failure))
-            if failure is not Failure.BUSY:
+            if failure is Failure.WRONG_SIZE:
+                self._disagreed(run.source_id, run.told_bytes)
+            elif failure is not Failure.BUSY:
                 self._failed(run.source_id)
 
     async def _fetch(self, run: _Run) -> None:
@@ -143,6 +149,7 @@ class PeerRuns:
         start, stop = layout.start(run.next), layout.start(run.stop)
         whole = start == 0 and stop == layout.size_bytes
         async with self._client.fetch(run.peer, self._digest, start, None if whole else stop) as body:
+            run.told_bytes = body.size_bytes
             if body.size_bytes != layout.size_bytes:
                 told = f"says {body.size_bytes} bytes of {self._digest}, not {layout.size_bytes}"
                 raise PeerDisagrees(str(run.peer), told)

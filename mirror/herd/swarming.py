@@ -63,13 +63,14 @@ class Swarming:
             ports.client,
             tell=tell,
             failed=mesh.failed,
+            disagreed=mesh.told_size,
             no_room=no_room,
             count_bytes=ports.count_bytes,
             clock=ports.clock,
             spawn=spawn,
         )
         self.digesting = Digesting(digest, layout, own, tell)
-        spawn(self.digesting.run())
+        self._hashing = spawn(self.digesting.run())
         is_whole_first = size_bytes <= WHOLE_FIRST_MAX_BYTES
         self._swarm = Swarm(layout, ports.params, rng, ports.clock(), is_whole_first=is_whole_first)
         self.is_resting = False
@@ -84,6 +85,10 @@ class Swarming:
     @property
     def is_fetching(self) -> bool:
         return self._swarm.phase is Phase.FETCHING
+
+    @property
+    def is_verified(self) -> bool:
+        return self._swarm.phase is Phase.DONE
 
     def portions(self, span: ByteSpan) -> list[Portion] | None:
         return self.own.portions(span)
@@ -192,6 +197,7 @@ class Swarming:
         if self._timer is not None:
             self._timer.cancel()
         self._runs.cancel_all()
+        self._hashing.cancel()
         self.own.close()
 
     # -- commands --------------------------------------------------------------------------------------------------

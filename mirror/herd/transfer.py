@@ -30,7 +30,7 @@ from mirror.oci.byterange import ByteRange, ByteSpan
 from mirror.oci.digest import Digest
 from mirror.peer import news
 from mirror.peer.channel import Channel
-from mirror.peer.errors import PeerError
+from mirror.peer.errors import PeerError, PeerStalled, PeerUnreachable
 from mirror.peer.frames import BLOB_MAX_BYTES
 from mirror.steer.claims import NamedPeer, name_of
 from mirror.steer.ladder import Ladder
@@ -76,9 +76,16 @@ class Transfer:
             settled=self._settled,
             spawn=self._spawn,
             clock=ports.clock,
+            avoided=ports.avoided,
         )
         self._own_ingest = OwnIngest(
-            digest, registry, ports, begin=self._begin, put=self._put, settle=self._pump, spawn=self._spawn
+            digest,
+            registry,
+            ports,
+            begin=self._begin_own,
+            put=self._put,
+            settle=self._pump,
+            spawn=self._spawn,
         )
         self._queue: deque[Event] = deque()
         self._is_pumping = False
@@ -92,6 +99,7 @@ class Transfer:
         self._told_progress = _NOTHING_KNOWN
         self._is_gone_told = True
         self._is_finding_size = False
+        self._tried_bytes: set[int] = set()
         self._aside_until = 0.0
         if size_bytes:
             self._begin(size_bytes)
@@ -203,7 +211,7 @@ class Transfer:
     def vouch(self, size_bytes: int) -> None:
         """A manifest names the size: better than a peer's word."""
         self._vouched_bytes = size_bytes
-        self._begin(size_bytes)
+        self._resize(size_bytes)
         self._pump()
 
     def _size_told(self, size_bytes: int) -> None:
@@ -218,6 +226,7 @@ class Transfer:
             return found if size_bytes in (None, found.layout.size_bytes) else None
         if self._is_closed or not size_bytes or not 0 < size_bytes <= BLOB_MAX_BYTES:
             return None
+        self._tried_bytes.add(size_bytes)
         found = self._swarming = Swarming(
             self.digest,
             size_bytes,
@@ -236,6 +245,37 @@ class Transfer:
             self._open_reader(reading)
         return found
 
+    def _begin_own(self, size_bytes: int | None) -> Swarming | None:
+        """As the own containerd says: it has read the manifest."""
+        if size_bytes and self._vouched_bytes is None:
+            self._vouched_bytes = size_bytes
+            return self._resize(size_bytes)
+        return self._begin(size_bytes)
+
+    def _resize(self, size_bytes: int) -> Swarming | None:
+        """Whatever was said of the size before."""
+        former = self._swarming
+        if former is None or former.is_verified or former.layout.size_bytes == size_bytes:
+            return self._begin(size_bytes)
+        log.info("%s has %d bytes, not %d", self.digest, size_bytes, former.layout.size_bytes)
+        self._swarming = None
+        former.close()
+        # What is queued for the swarm is of the former one.
+        self._queue = deque(event for event in self._queue if _is_steering(event))
+        for reading in self._readings:
+            reading.forget_size()
+            if reading.is_begun:
+                self._put(on.BytesWrong())
+        found = self._begin(size_bytes)
+        self._own_ingest.swarm_replaced()
+        return found
+
+    def _other_size_bytes(self) -> int | None:
+        """Nobody has a blob of the size that was named first, and nobody vouches for it."""
+        if self._swarming is None or self._vouched_bytes is not None:
+            return None
+        return next(iter(sorted(self._mesh.sizes() - self._tried_bytes)), None)
+
     async def _ask_size(self) -> None:
         """Nobody has named it: those are asked who are said to have it whole."""
         try:
@@ -246,8 +286,11 @@ class Transfer:
                     size_bytes = await self._ports.client.size_bytes(peer, self.digest)
                 except PeerError as exc:
                     log.debug("%s", exc, extra={"digest": str(self.digest)})
+                    if isinstance(exc, PeerUnreachable | PeerStalled):
+                        self._ports.avoided.unreachable(peer)
                     self._mesh.failed(str(peer))
                 else:
+                    self._mesh.told_size(str(peer), size_bytes)
                     self._size_told(size_bytes)
         finally:
             self._is_finding_size = False
@@ -326,8 +369,13 @@ class Transfer:
         if is_any:
             self._is_gone_told = False
         elif not self._is_gone_told and not is_hopeful:
-            self._is_gone_told = True
-            self._put(on.SourcesGone())
+            other_bytes = self._other_size_bytes()
+            if other_bytes is not None:
+                self._is_changed = True
+                self._resize(other_bytes)
+            else:
+                self._is_gone_told = True
+                self._put(on.SourcesGone())
 
     def _is_useless(self, source_id: swarming.SourceId) -> bool:
         return self._swarming is not None and self._swarming.is_useless(source_id)

@@ -25,6 +25,7 @@ class Fault(Enum):
     SHORT_LENGTH = auto()  # says that the blob is `at` bytes long
     LONG_LENGTH = auto()  # says that the blob is `at` bytes longer
     WRONG_BYTE = auto()  # flips the byte at `at`
+    WRONG_BYTES = auto()  # flips the first byte of each KiB
     WRONG_RANGE = auto()  # answers another range than was asked for
     IGNORE_RANGE = auto()  # answers 200 with everything
     NO_LENGTH = auto()
@@ -50,6 +51,8 @@ class FaultyPeer:
     heads_count: int = 0
     location: str = "http://127.0.0.1:1/"
     sent_spans: list[ByteSpan] = field(default_factory=list)
+    # How many GETs it fails; None: all.
+    faults_count: int | None = None
 
 
 @contextlib.asynccontextmanager
@@ -124,6 +127,8 @@ async def _answer(
         await writer.drain()
         return True
     made.gets.append(range_text)
+    if made.faults_count is not None and len(made.gets) > made.faults_count:
+        made.fault = Fault.NONE
     if made.fault in early:
         writer.write(early[made.fault])
         await writer.drain()
@@ -144,6 +149,8 @@ async def _answer(
         stop_at = min(span.stop, made.at)
     if made.fault is Fault.WRONG_BYTE and span.start <= made.at < span.stop:
         body[made.at - span.start] ^= 0xFF
+    if made.fault is Fault.WRONG_BYTES:
+        body[::1024] = bytes(byte ^ 0xFF for byte in body[::1024])
     lines = [f"HTTP/1.1 {206 if partial else 200} OK"]
     if made.fault is not Fault.NO_LENGTH:
         lines.append(f"Content-Length: {span.length_bytes}")

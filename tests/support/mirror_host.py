@@ -42,6 +42,7 @@ from mirror.registry.tags import TagRequests
 from mirror.relay.spool import Spool
 from mirror.secret import ClusterSecret, Subkey
 from mirror.steer.claims import Claims
+from mirror.steer.timers import Rungs
 from mirror.tags.answers import TagAnswers, TagPorts
 from mirror.tags.base import Attestation, OwnTag, TagName
 from mirror.tags.rules import TagPolicy
@@ -122,6 +123,8 @@ async def mirror_host(
     claims: Claims | None = None,
     ingests: IngestWatch | None = None,
     has_channels: bool = True,
+    rungs: Rungs | None = None,
+    spool_bytes: int = SPOOL_BYTES,
 ) -> AsyncIterator[MirrorHost]:
     """`peers`: those that are said to hold whatever is asked for. `upstream` None: no registry is asked."""
     upstream = upstream or Upstream()
@@ -137,7 +140,7 @@ async def mirror_host(
         channel_params = ChannelParams()
         dialer = await stack.enter_async_context(ChannelDialer(client.contacts, strangers, channel_params))
         spool_folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="peili-spool-"))
-        spool = Spool(Path(spool_folder), quota_bytes=SPOOL_BYTES, clock=clock)
+        spool = Spool(Path(spool_folder), quota_bytes=spool_bytes, clock=clock)
         await stack.enter_async_context(spool)
         made: list[Herd] = []
 
@@ -160,6 +163,7 @@ async def mirror_host(
                 clock=clock,
             ),
             random.Random(7),
+            rungs=rungs,
         )
         made.append(herd)
         content = Content(store, herd, upstream.relay, metrics, ManifestCache())
