@@ -2,7 +2,8 @@
 
 Rules
 1. Whoever is named is called until there are enough; whoever calls is let in until there are too many.
-2. A neighbour is told exactly what may be offered: the difference is found at each `offer`.
+2. A neighbour is told exactly what may be offered to him: the difference is found at each `offer`. A host that is fed
+   from the origin shows each piece to one of them first (`mirror.swarm.offers`).
 3. What a neighbour says of itself is kept, so that a swarm that is made later hears all of it.
 4. A newcomer is told of some of the others; older neighbours need not hear of him: he calls.
 5. Hearsay is good for one try: who did not give what others said that he holds is not believed to hold it for a while.
@@ -22,6 +23,7 @@ from mirror.discovery.base import Peer
 from mirror.herd.avoided import Avoided
 from mirror.herd.ports import Neighbours
 from mirror.herd.runs import Spawn
+from mirror.herd.spreading import Spreading
 from mirror.oci.digest import Digest
 from mirror.peer import news
 from mirror.peer.channel import Channel
@@ -38,6 +40,7 @@ from mirror.swarm.events import (
     SourceKind,
     SourceState,
 )
+from mirror.swarm.params import SwarmParams
 from mirror.swarm.pieces import PieceLayout
 
 log = logging.getLogger(__name__)
@@ -104,6 +107,7 @@ class Mesh:
         spawn: Spawn,
         clock: Callable[[], float],
         avoided: Avoided,
+        params: SwarmParams,
     ) -> None:
         self._digest = digest
         self._clock = clock
@@ -128,6 +132,7 @@ class Mesh:
         self._loads: dict[SourceId, float] = {}
         self._is_resting = False
         self._is_closed = False
+        self._spreading = Spreading(params, rng, clock, self._tell_all)
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
@@ -244,6 +249,7 @@ class Mesh:
             return None
         one = self._neighbours[source_id] = _Neighbour(channel)
         self._peers[source_id] = channel.peer
+        self._spreading.joined(source_id)
         try:
             self._tell_offer(one)
         except ChannelFull:
@@ -274,8 +280,10 @@ class Mesh:
                     for piece in pieces:
                         mask |= 1 << piece
                     one.bitfield = Bitfield(one.bitfield.piece_count, mask)
-                    if self._is_ours(one) and not self._is_resting:
-                        self._tell(Have(source_id, pieces))
+                    if self._is_ours(one):
+                        self._has(source_id, mask)
+                        if not self._is_resting:
+                            self._tell(Have(source_id, pieces))
             case news.PeerNames(_, peers):
                 for peer in peers:
                     if peer not in self._avoided:
@@ -310,7 +318,13 @@ class Mesh:
         if self._layout is None:
             self._size_told(size_bytes)
         elif self._is_ours(one):
+            self._has(str(one.channel.peer), bitfield.mask)
             self._tell_swarm(one)
+
+    def _has(self, source_id: SourceId, mask: int) -> None:
+        self._spreading.has(source_id, mask)
+        if self._spreading.is_careful:
+            self._tell_all()
 
     def _tell_swarm(self, one: _Neighbour) -> None:
         assert one.bitfield is not None
@@ -333,6 +347,7 @@ class Mesh:
         one.is_deaf = True
         if one.bitfield is None:
             del self._neighbours[source_id]
+            self._spreading.left(source_id)
             if reason is DeclineReason.ABSENT and source_id in self._complete:
                 self.failed(source_id)
             self._settled()
@@ -342,6 +357,7 @@ class Mesh:
         if one is None or one.channel is not channel:
             return
         del self._neighbours[source_id]
+        self._spreading.left(source_id)
         if reason is not GoneReason.UNREACHABLE:
             channel.leave(self._digest, LeaveReason.DONE)
         self._tell(SourceGone(source_id, reason))
@@ -376,6 +392,10 @@ class Mesh:
         if offer == self._offer:
             return
         self._offer = offer
+        self._spreading.holds(offer.bitfield.mask, is_fed_from_origin=offer.is_fed_from_origin)
+        self._tell_all()
+
+    def _tell_all(self) -> None:
         for one in list(self._neighbours.values()):
             try:
                 self._tell_offer(one)
@@ -388,6 +408,8 @@ class Mesh:
             return
         offer, channel = self._offer, one.channel
         mask = offer.bitfield.mask
+        if self._spreading.is_careful:
+            mask &= self._spreading.told(str(channel.peer))
         if not offer.size_bytes:
             if one.told_mask is None:
                 channel.join(self._digest)
@@ -402,11 +424,13 @@ class Mesh:
             if mask != one.told_mask:
                 channel.add(self._digest, pieces_of(mask & ~(one.told_mask or 0)))
         else:
-            channel.hold(self._digest, offer.size_bytes, offer.bitfield, offer.is_fed_from_origin)
+            told = Bitfield(offer.bitfield.piece_count, mask)
+            channel.hold(self._digest, offer.size_bytes, told, offer.is_fed_from_origin)
         one.told_mask, one.told_size_bytes, one.told_is_fed = mask, offer.size_bytes, offer.is_fed_from_origin
 
     def close(self) -> None:
         self._is_closed = True
+        self._spreading.close()
         for one in self._neighbours.values():
             one.channel.leave(self._digest, LeaveReason.DONE)
         self._neighbours.clear()

@@ -21,6 +21,7 @@ from mirror.peer.client import PeerClient
 from mirror.peer.errors import (
     PeerAbsent,
     PeerBroke,
+    PeerBusy,
     PeerDisagrees,
     PeerError,
     PeerIncompatible,
@@ -260,6 +261,8 @@ def _failure(exc: PeerError) -> Failure:
     match exc:
         case PeerAbsent():
             return Failure.ABSENT
+        case PeerBusy():
+            return Failure.BUSY
         case PeerDisagrees():
             return Failure.WRONG_SIZE
         case PeerStalled():

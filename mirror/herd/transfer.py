@@ -77,6 +77,7 @@ class Transfer:
             spawn=self._spawn,
             clock=ports.clock,
             avoided=ports.avoided,
+            params=ports.params,
         )
         self._own_ingest = OwnIngest(
             digest,

@@ -1,0 +1,69 @@
+"""Carries out `mirror.swarm.offers` for one digest: asks it whenever something changed, and when its time has come."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from mirror.swarm.events import SourceId
+from mirror.swarm.offers import Offers
+from mirror.swarm.params import SwarmParams
+
+
+class Spreading:
+    """`due` is called when offers changed by time alone."""
+
+    def __init__(
+        self, params: SwarmParams, rng: random.Random, clock: Callable[[], float], due: Callable[[], None]
+    ) -> None:
+        self._offers: Offers[SourceId] = Offers(params, rng)
+        self._clock = clock
+        self._due = due
+        self._own = 0
+        self._is_fed = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_careful(self) -> bool:
+        """Not everybody is told of everything."""
+        return self._offers.is_careful
+
+    def joined(self, name: SourceId) -> None:
+        self._offers.joined(name)
+        self._look()
+
+    def left(self, name: SourceId) -> None:
+        self._offers.left(name)
+        self._look()
+
+    def has(self, name: SourceId, mask: int) -> None:
+        self._offers.has(name, mask, self._clock())
+        self._look()
+
+    def holds(self, own: int, *, is_fed_from_origin: bool) -> None:
+        """What this host has now."""
+        self._own, self._is_fed = own, is_fed_from_origin
+        self._look()
+
+    def told(self, name: SourceId) -> int:
+        """What this neighbour may be told of."""
+        return self._offers.told(name)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._offers.look(self._own, self._is_fed, self._clock())
+        self.close()
+        at = self._offers.next_timer() if self.is_careful else None
+        if at is not None:
+            delay_s = max(0.0, at - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._time_has_come)
+
+    def _time_has_come(self) -> None:
+        self._timer = None
+        self._look()
+        self._due()
