@@ -35,7 +35,8 @@ from mirror.metrics import Metrics
 from mirror.origins import Around, Origins, origins
 from mirror.peer.channels import Channels
 from mirror.peer.client import PeerClient
-from mirror.peer.server import PeerServer
+from mirror.peer.server import CONNECTIONS, PeerServer
+from mirror.peer.slots import UploadSlots
 from mirror.peer.strangers import Strangers
 from mirror.peer.wire import PEER_WIRE_VERSION
 from mirror.registry.content import Content
@@ -135,7 +136,7 @@ class Daemon:
             parts = self._parts(
                 around, dht, discovery, upstream, keys, identity, strangers, herd, channels, keeper
             )
-            peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S)
+            peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S, limits=CONNECTIONS)
             registry = Listener(parts.registry.app, sockets["registry"], drain_s=DRAIN_S)
             admin = Listener(self._admin(parts, identity).app, sockets["admin"], drain_s=ADMIN_DRAIN_S)
             aside = [admin]
@@ -278,6 +279,7 @@ class Daemon:
                 upstream.keeper.told,
                 channels.accept,
                 herd,
+                UploadSlots(on_change=channels.load),
             ),
             metrics,
         )

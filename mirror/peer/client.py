@@ -18,11 +18,12 @@ from yarl import URL
 from mirror.discovery.base import Peer
 from mirror.oci.byterange import ByteSpan, ContentRange
 from mirror.oci.digest import Digest
-from mirror.peer import wire
+from mirror.peer import busy, wire
 from mirror.peer.contacts import Contacts
 from mirror.peer.errors import (
     PeerAbsent,
     PeerBroke,
+    PeerBusy,
     PeerError,
     PeerIncompatible,
     PeerNonsense,
@@ -177,8 +178,13 @@ class PeerClient:
     async def _error_text(self, response: aiohttp.ClientResponse) -> str:
         if response.status in (200, 206):
             return ""
+        text = b""
         try:
-            text = await response.content.read(ERROR_BODY_MAX_BYTES)
+            while len(text) < ERROR_BODY_MAX_BYTES:
+                chunk = await response.content.read(ERROR_BODY_MAX_BYTES - len(text))
+                if not chunk:
+                    break
+                text += chunk
         except (aiohttp.ClientError, OSError):
             return ""
         return text.decode("utf-8", "replace")
@@ -189,6 +195,10 @@ class PeerClient:
             return
         if status == 404:
             raise PeerAbsent(str(peer), "does not hold it")
+        if status == 429:
+            retry_after_s = busy.retry_after_s(response.headers.get("Retry-After"))
+            others = busy.decode((text or "").encode(), peer)
+            raise PeerBusy(str(peer), "has no free upload slot", retry_after_s, others)
         versions = response.headers.get(wire.VERSIONS_HEADER)
         if status == 400 and versions is not None:
             self._strangers.of_another_version(peer.address, versions[:40])

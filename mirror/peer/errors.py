@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from mirror.discovery.base import Peer
 from mirror.errors import MirrorError, TransferError
 
 
@@ -30,7 +33,17 @@ class PeerBroke(PeerError):
 
 
 class PeerRefused(PeerError):
-    """It will not serve us: another secret, overloaded, or failing."""
+    """It will not serve us: another secret, or failing."""
+
+
+class PeerBusy(PeerError):
+    """It has no free upload slot. No failure of its own: it may be asked again after `retry_after_s`, and says that
+    `others` may have what was asked for."""
+
+    def __init__(self, peer: str, message: str, retry_after_s: float, others: Sequence[Peer] = ()) -> None:
+        super().__init__(peer, message)
+        self.retry_after_s = retry_after_s
+        self.others = tuple(others)
 
 
 class PeerIncompatible(PeerError):

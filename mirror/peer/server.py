@@ -12,11 +12,13 @@ from typing import Protocol
 from aiohttp import web
 
 from dht.ids import NodeId
+from mirror.discovery.base import Peer
 from mirror.errors import ContentNotFound, StoreUnavailable
 from mirror.oci.byterange import ByteSpan, RangeInvalid
 from mirror.oci.digest import Digest, DigestInvalid
 from mirror.oci.errors import ErrorCode
-from mirror.peer import wire
+from mirror.peer import busy, wire
+from mirror.peer.slots import UploadSlots
 from mirror.peer.strangers import Strangers
 from mirror.peer.tag_answer import TagAnswer, encode
 from mirror.secret import Subkey
@@ -24,6 +26,13 @@ from mirror.store.base import ContentStore
 from mirror.tags.base import TagName
 from mirror.tags.image_name import parse_tag_name
 from mirror.web.body import content_headers, error_response, range_error, send_blob, send_span, span_of
+from mirror.web.gate import ConnectionLimits
+
+# Anybody who reaches the port can hold connections, each a descriptor and some buffers; by default a process has 1,024
+# descriptors, of which the registry needs its share. Channels (128), slots (32), and idle ones of as many peers again.
+# One host asks in up to 64 requests at once, and has a channel. A request comes within a round trip of the connection,
+# or a lost packet. Peers end idle connections themselves after 15 s.
+CONNECTIONS = ConnectionLimits(all_max_count=384, address_max_count=96, first_request_s=5.0, keepalive_s=30.0)
 
 TellTag = Callable[[TagName], TagAnswer | None]
 
@@ -62,16 +71,22 @@ class NothingLent:
 
 
 AcceptChannel = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PeersToTry = Callable[[Digest], Sequence[Peer]]
 
 
 def tell_nothing(_: TagName) -> None:
     """For a host that has no tags to tell of."""
 
 
+def know_nobody(_: Digest) -> Sequence[Peer]:
+    """For a host that knows of no other to ask."""
+    return ()
+
+
 class PeerServer:
     """`keys`: all that are accepted; empty where the cluster has no secret. `tell_tag`: what a peer may be told of a
     tag; None: as if it were not here. `accept_channel` serves an upgrade request of a peer of our cluster; None: there
-    are no state channels here."""
+    are no state channels here. `peers_to_try`: who else may hold a digest, for those who find no free slot."""
 
     def __init__(
         self,
@@ -84,6 +99,8 @@ class PeerServer:
         tell_tag: TellTag = tell_nothing,
         accept_channel: AcceptChannel | None = None,
         lender: Lender | None = None,
+        slots: UploadSlots | None = None,
+        peers_to_try: PeersToTry = know_nobody,
     ) -> None:
         self._store = store
         self._keys = tuple(keys)
@@ -94,6 +111,8 @@ class PeerServer:
         self._tell_tag = tell_tag
         self._accept_channel = accept_channel
         self._lender = lender or NothingLent()
+        self._slots = slots or UploadSlots()
+        self._peers_to_try = peers_to_try
         self._app = web.Application(client_max_size=0)
         self._app.router.add_get(wire.BLOB_PATH + "{digest}", self._blob, allow_head=True)
         self._app.router.add_get(wire.TAG_PATH, self._tag, allow_head=False)
@@ -128,9 +147,15 @@ class PeerServer:
         except (ContentNotFound, StoreUnavailable) as exc:
             return error_response(ErrorCode.BLOB_UNKNOWN, str(exc), head=head)
         try:
-            return await send_blob(request, blob, digest, "application/octet-stream", self._count_bytes)
+            span, _partial = span_of(request, blob.size_bytes)
         except RangeInvalid as exc:
+            blob.close()
             return range_error(exc)
+        with self._slots.slot(0 if head else span.length_bytes) as has_slot:
+            if not has_slot:
+                blob.close()
+                return self._busy(digest)
+            return await send_blob(request, blob, digest, "application/octet-stream", self._count_bytes)
 
     async def _part(self, request: web.Request, digest: Digest) -> web.StreamResponse | None:
         """Of a blob that is on its way to this host, or came a moment ago. Looked for first: the store may have to ask
@@ -145,14 +170,23 @@ class PeerServer:
         with self._lender.lend(digest, span) as portions:
             if portions is None:
                 return None
-            headers = content_headers(digest, "application/octet-stream", span, size_bytes, partial)
-            response = web.StreamResponse(status=206 if partial else 200, headers=headers)
-            await response.prepare(request)
-            for portion in portions:
-                if not await send_span(request, response, portion.descriptor, portion.span):
-                    break
-                self._count_bytes(portion.span.length_bytes)
-            return response
+            with self._slots.slot(span.length_bytes) as has_slot:
+                if not has_slot:
+                    return self._busy(digest)
+                headers = content_headers(digest, "application/octet-stream", span, size_bytes, partial)
+                response = web.StreamResponse(status=206 if partial else 200, headers=headers)
+                await response.prepare(request)
+                for portion in portions:
+                    if not await send_span(request, response, portion.descriptor, portion.span):
+                        break
+                    self._count_bytes(portion.span.length_bytes)
+                return response
+
+    def _busy(self, digest: Digest) -> web.Response:
+        body = busy.encode(self._peers_to_try(digest))
+        headers = {"Retry-After": str(busy.RETRY_AFTER_S)}
+        status = ErrorCode.TOOMANYREQUESTS.status
+        return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
     async def _tag(self, request: web.Request) -> web.StreamResponse:
         refusal = self._refusal(request)
@@ -203,4 +237,6 @@ class PeerServer:
                 )
             case wire.Refused(reason):
                 self._strangers.refused(sender, reason)
-                return error_response(ErrorCode.UNAUTHORIZED, reason, head=head)
+                response = error_response(ErrorCode.UNAUTHORIZED, reason, head=head)
+                response.force_close()  # a stranger's connection is not kept for him
+                return response

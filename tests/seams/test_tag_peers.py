@@ -19,6 +19,7 @@ from mirror.peer.client import STALL_TIMEOUT_S
 from mirror.peer.errors import (
     PeerAbsent,
     PeerBroke,
+    PeerBusy,
     PeerError,
     PeerNonsense,
     PeerRefused,
@@ -148,7 +149,7 @@ GOOD = encode(TOLD)
         (b"SSH-2.0-OpenSSH_9.2\r\n", PeerNonsense),
         (http(GOOD, length_bytes=len(GOOD) + 1), PeerBroke),
         (http(b"", status="404 Not Found"), PeerAbsent),
-        (http(b"busy", status="429 Too Many Requests"), PeerRefused),
+        (http(b"busy", status="429 Too Many Requests"), PeerBusy),
         (http(b"", status="302 Found", more="Location: http://127.0.0.1:1/\r\n"), PeerRefused),
         (http(b"oops", status="500 Oops"), PeerRefused),
         (b"", PeerUnreachable),

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from dht.ids import NodeId
+from mirror.discovery.base import Peer
 from mirror.oci.digest import Digest
-from mirror.peer import tag_answer, wire
+from mirror.oci.errors import ErrorCode
+from mirror.peer import busy, tag_answer, wire
+from mirror.peer.slots import FREE_BODY_MAX_BYTES
 from mirror.peer.tag_answer import TagAnswer, tag_target
 from mirror.secret import ClusterSecret, Subkey
 from mirror.tags.image_name import parse_tag_name
@@ -77,6 +80,22 @@ def test_the_tag() -> None:
     assert tag_answer.encode(answer).decode() == told["body"]
     assert tag_answer.decode(told["body"].encode()) == answer
     assert f"at most {tag_answer.TAG_ANSWER_MAX_BYTES} bytes" in TEXT
+
+
+def test_the_busy_answer() -> None:
+    told = example("busy")
+    others = (Peer("10.0.0.7", 29021), Peer("fd00::7", 29021))
+    assert told["status"] == str(ErrorCode.TOOMANYREQUESTS.status)
+    assert told["header"] == f"Retry-After: {busy.RETRY_AFTER_S}"
+    assert told["others"] == " ".join(str(peer) for peer in others)
+    assert busy.encode(others).decode() == told["body"]
+    assert busy.decode(told["body"].encode(), Peer("10.0.0.1", 29021)) == others
+    for number in (
+        f"more than {FREE_BODY_MAX_BYTES} bytes",
+        f"at most {busy.BUSY_ANSWER_MAX_BYTES} bytes",
+        f"up to {busy.TOLD_PEERS_MAX_COUNT} other peers",
+    ):
+        assert number in TEXT
 
 
 def test_the_names_of_the_document_are_those_of_the_code() -> None:
