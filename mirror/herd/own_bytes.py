@@ -58,8 +58,10 @@ class OwnBytes:
         self._spooled = 0
         self._own: int | None = None
         self._owned = 0
-        # Descriptors that were replaced while somebody used them.
-        self._retired: list[int] = []
+        # The own containerd's file is the blob, verified: the spool is not needed any more.
+        self._stands_whole = False
+        # What is to be closed once nobody uses it.
+        self._retired: list[Callable[[], None]] = []
         self._holds_count = 0
         self._is_closed = False
 
@@ -76,7 +78,8 @@ class OwnBytes:
 
     def spooled(self, piece: int) -> None:
         """It was written whole."""
-        self._spooled |= 1 << piece
+        if not self._stands_whole:
+            self._spooled |= 1 << piece
 
     def owned(self, piece: int) -> None:
         """It stands in the file of the own containerd's."""
@@ -118,68 +121,76 @@ class OwnBytes:
         finally:
             self._holds_count -= 1
             if not self._holds_count:
+                if self._is_closed:
+                    # Who wrote meanwhile had made it.
+                    self._retire_space()
                 self._close_retired()
 
     def take_own(self, descriptor: int) -> None:
         """Owned from now on. Pieces that stand in another file before it are forgotten."""
-        self._retire_own()
+        self.lose_own()
         self._own = descriptor
-        self._owned = 0
+
+    def stands_whole(self) -> None:
+        """The own containerd verified its file, which is the whole blob."""
+        assert self._own is not None
+        self._stands_whole = True
+        self._owned = mask_of(0, self._layout.count)
+        self._retire_space()
 
     @property
     def has_own(self) -> bool:
         return self._own is not None
 
     def lose_own(self) -> None:
-        self._retire_own()
+        own, self._own = self._own, None
         self._owned = 0
+        self._stands_whole = False
+        if own is not None:
+            self._retire(lambda: os.close(own))
 
     def close(self) -> None:
         """Idempotent; files go when nobody holds them."""
         self._is_closed = True
-        self._retire_own()
+        self.lose_own()
+        if not self._holds_count:
+            self._retire_space()
+
+    def _retire_space(self) -> None:
+        space, self._space = self._space, None
+        self._spooled = 0
+        if space is not None:
+            self._retire(space.give_back)
+
+    def _retire(self, close: Callable[[], None]) -> None:
+        self._retired.append(close)
         if not self._holds_count:
             self._close_retired()
 
-    def _retire_own(self) -> None:
-        own, self._own = self._own, None
-        if own is not None:
-            self._retired.append(own)
-            if not self._holds_count:
-                self._close_retired()
-
     def _close_retired(self) -> None:
-        retired, self._retired = self._retired, []
-        space = None
-        if self._is_closed:
-            space, self._space = self._space, None
-            self._spooled = self._owned = 0
-        if not retired and space is None:
-            return
-
-        def close() -> None:
-            for descriptor in retired:
-                os.close(descriptor)
-            if space is not None:
-                space.give_back()
-
         # A cancelled loop.sendfile may still set the position of a descriptor's number in this round of the loop.
-        asyncio.get_running_loop().call_soon(close)
+        for close in self._retired:
+            asyncio.get_running_loop().call_soon(close)
+        self._retired.clear()
 
     # -- bytes -----------------------------------------------------------------------------------------------------
 
     async def write(self, offset: int, data: bytes | bytearray) -> None:
         """Raises: SpoolFull, OSError."""
-        async with self._making:
-            if self._space is None:
-                if self._layout.size_bytes <= IN_MEMORY_MAX_BYTES:
-                    self._space = _in_memory()
-                else:
-                    self._space = await self._make_space()
-        if self._layout.size_bytes <= IN_MEMORY_MAX_BYTES:
-            _pwrite(self._space.descriptor, offset, data)
-        else:
-            await run_to_the_end(_pwrite, self._space.descriptor, offset, data)
+        with self.hold():
+            async with self._making:
+                if self._stands_whole:
+                    return
+                if self._space is None:
+                    if self._layout.size_bytes <= IN_MEMORY_MAX_BYTES:
+                        self._space = _in_memory()
+                    else:
+                        self._space = await self._make_space()
+                space = self._space
+            if self._layout.size_bytes <= IN_MEMORY_MAX_BYTES:
+                _pwrite(space.descriptor, offset, data)
+            else:
+                await run_to_the_end(_pwrite, space.descriptor, offset, data)
 
     async def read(self, span: ByteSpan) -> bytes:
         """All of it must be here. Raises: OSError."""

@@ -196,5 +196,6 @@ class OwnIngest:
         swarm.own_reaches(swarm.layout.size_bytes)
         self._settle()
         swarm.committed()
+        swarm.own.stands_whole()
         self._put(on.Committed())
         self._settle()

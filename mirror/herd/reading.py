@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from mirror.herd.errors import EndedEarly, Missed
@@ -25,6 +26,10 @@ class Answering(Protocol):
     def size_bytes(self) -> int | None: ...
 
     def portions(self, span: ByteSpan) -> list[Portion] | None: ...
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Portions that are had are readable meanwhile."""
+        ...
 
     async def read(self, span: ByteSpan) -> bytes: ...
 
@@ -172,16 +177,17 @@ class Reading:
                 self._transfer.starved(self)
                 await self._until(self._has_more, is_begun=True)
             stop = min(self._limit(), self.position + PORTION_MAX_BYTES)
-            portions = self._transfer.portions(ByteSpan(self.position, stop))
-            if portions is None:
-                # Dropped since it was released: an end is on its way.
-                raise EndedEarly(self.digest, self.position)
-            for portion in portions:
-                yield portion
-                self.position = portion.span.stop
-                self._transfer.moved(self, is_first=is_silent)
-                is_silent = False
-                self._check_end()
+            with self._transfer.hold():
+                portions = self._transfer.portions(ByteSpan(self.position, stop))
+                if portions is None:
+                    # Dropped since it was released: an end is on its way.
+                    raise EndedEarly(self.digest, self.position)
+                for portion in portions:
+                    yield portion
+                    self.position = portion.span.stop
+                    self._transfer.moved(self, is_first=is_silent)
+                    is_silent = False
+                    self._check_end()
 
     def _limit(self) -> int:
         return self.released if self._paused_at is None else min(self.released, self._paused_at)

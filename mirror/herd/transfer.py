@@ -12,6 +12,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Coroutine, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeGuard, cast, get_args
 
 import mirror.steer.commands as do
@@ -126,6 +127,9 @@ class Transfer:
 
     def portions(self, span: ByteSpan) -> list[Portion] | None:
         return None if self._swarming is None else self._swarming.portions(span)
+
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._swarming is None else self._swarming.own.hold()
 
     def lend(self, span: ByteSpan) -> list[Portion] | None:
         """For a peer; None: not all of it may be offered."""

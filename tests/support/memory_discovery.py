@@ -35,7 +35,7 @@ class MemoryCluster:
 class MemoryDiscovery:
     def __init__(self, cluster: MemoryCluster, peer: Peer) -> None:
         self._cluster = cluster
-        self._peer = peer
+        self.peer = peer
 
     async def run(self) -> None:
         await asyncio.Event().wait()
@@ -46,16 +46,16 @@ class MemoryDiscovery:
 
     async def find_providers(self, key: str) -> AsyncGenerator[Provider, None]:
         for provider in self._cluster.holders(key):
-            if provider.peer != self._peer:
+            if provider.peer != self.peer:
                 yield provider
 
     async def announce(self, keys: Collection[str]) -> None:
         for key in keys:
-            self._cluster.announce(key, self._peer)
+            self._cluster.announce(key, self.peer)
 
     async def withdraw(self, keys: Collection[str]) -> None:
         for key in keys:
-            self._cluster.withdraw(key, self._peer)
+            self._cluster.withdraw(key, self.peer)
 
 
 class HearsayDiscovery:

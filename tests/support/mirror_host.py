@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from yarl import URL
@@ -62,6 +63,7 @@ class MirrorHost:
     registry_url: str
     peer: Peer
     client: PeerClient
+    spool: Spool
     # Registries that were asked for with a namespace, in order.
     seen: list[str]
 
@@ -125,6 +127,7 @@ async def mirror_host(
     has_channels: bool = True,
     rungs: Rungs | None = None,
     spool_bytes: int = SPOOL_BYTES,
+    peer_middleware: Any = None,
 ) -> AsyncIterator[MirrorHost]:
     """`peers`: those that are said to hold whatever is asked for. `upstream` None: no registry is asked."""
     upstream = upstream or Upstream()
@@ -183,6 +186,8 @@ async def mirror_host(
             accept_channel=channels.accept if has_channels else None,
             lender=herd,
         )
+        if peer_middleware is not None:
+            server.app.middlewares.append(peer_middleware)
         listeners = []
         for sock, app in ((bind("registry", "127.0.0.1", 0), registry.app), (peer_socket, server.app)):
             listener = Listener(app, sock, drain_s=0.1)
@@ -200,6 +205,7 @@ async def mirror_host(
             f"http://127.0.0.1:{registry_port}",
             Peer("127.0.0.1", peer_port),
             client,
+            spool,
             seen,
         )
 
