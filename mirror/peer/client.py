@@ -12,22 +12,18 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import aiohttp
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 from mirror.discovery.base import Peer
-from mirror.oci.byterange import ByteSpan, ContentRange
+from mirror.oci.byterange import ByteSpan
 from mirror.oci.digest import Digest
-from mirror.peer import busy, wire
+from mirror.peer import wire
+from mirror.peer.blob_answer import Head, content_length, failure_of, other_versions, told_body
 from mirror.peer.contacts import Contacts
 from mirror.peer.errors import (
-    PeerAbsent,
     PeerBroke,
-    PeerBusy,
     PeerError,
-    PeerIncompatible,
     PeerNonsense,
-    PeerRefused,
     PeerStalled,
     PeerUnreachable,
 )
@@ -111,7 +107,7 @@ class PeerClient:
         """The size of a blob that the peer holds. Raises: PeerError; PeerAbsent where it does not hold it."""
         async with self._request(peer, "HEAD", f"{wire.BLOB_PATH}{digest}", "") as response:
             self._check_status(peer, response, None)
-            return _content_length(peer, response.headers)
+            return content_length(peer, _head(response))
 
     @contextlib.asynccontextmanager
     async def fetch(
@@ -119,17 +115,19 @@ class PeerClient:
     ) -> AsyncIterator[PeerBody]:
         """Opens bytes `start` to `stop` (None: the end). Raises: PeerError. Leaving the block early closes the
         connection; leaving it after the last byte keeps it for the next request."""
-        whole = start == 0 and stop is None
-        range_header = "" if whole else f"bytes={start}-{'' if stop is None else stop - 1}"
+        range_header = (
+            "" if start == 0 and stop is None else f"bytes={start}-{'' if stop is None else stop - 1}"
+        )
         async with self._request(peer, "GET", f"{wire.BLOB_PATH}{digest}", range_header) as response:
             self._check_status(peer, response, await self._error_text(response))
-            yield self._checked_body(peer, response, start, stop, whole)
+            span, size_bytes = told_body(peer, _head(response), start, stop)
+            yield PeerBody(peer, span, size_bytes, response)
 
     async def attestation(self, peer: Peer, name: TagName) -> Attestation:
         """What the peer says of its own record. Raises: PeerError; PeerAbsent where it tells none."""
         async with self._request(peer, "GET", tag_target(name), "") as response:
             self._check_status(peer, response, await self._error_text(response))
-            length_bytes = _content_length(peer, response.headers)
+            length_bytes = content_length(peer, _head(response))
             if response.status != 200 or length_bytes > TAG_ANSWER_MAX_BYTES:
                 told = f"{response.status} with {length_bytes} bytes"
                 raise PeerNonsense(str(peer), f"answered {told} when asked for a tag")
@@ -190,49 +188,17 @@ class PeerClient:
         return text.decode("utf-8", "replace")
 
     def _check_status(self, peer: Peer, response: aiohttp.ClientResponse, text: str | None) -> None:
-        status = response.status
-        if status in (200, 206):
+        head = _head(response)
+        if head.is_body:
             return
-        if status == 404:
-            raise PeerAbsent(str(peer), "does not hold it")
-        if status == 429:
-            retry_after_s = busy.retry_after_s(response.headers.get("Retry-After"))
-            others = busy.decode((text or "").encode(), peer)
-            raise PeerBusy(str(peer), "has no free upload slot", retry_after_s, others)
-        versions = response.headers.get(wire.VERSIONS_HEADER)
-        if status == 400 and versions is not None:
-            self._strangers.of_another_version(peer.address, versions[:40])
-            raise PeerIncompatible(str(peer), f"speaks wire versions {versions[:40]}")
-        detail = f": {text}" if text else ""
-        raise PeerRefused(str(peer), f"answered {status}{detail}")
-
-    def _checked_body(
-        self, peer: Peer, response: aiohttp.ClientResponse, start: int, stop: int | None, whole: bool
-    ) -> PeerBody:
-        length_bytes = _content_length(peer, response.headers)
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise PeerNonsense(str(peer), "sent a compressed body")
-        if whole:
-            if response.status != 200:
-                raise PeerNonsense(str(peer), f"answered {response.status} to a request without a range")
-            return PeerBody(peer, ByteSpan(0, length_bytes), length_bytes, response)
-        told = ContentRange.parse(response.headers.get("Content-Range"))
-        if response.status != 206 or told is None:
-            raise PeerNonsense(
-                str(peer), f"answered {response.status} without a usable range to a ranged request"
-            )
-        wanted_stop = told.size_bytes if stop is None else min(stop, told.size_bytes)
-        if told.span != ByteSpan(start, max(start, wanted_stop)) or told.span.length_bytes != length_bytes:
-            sent = f"{told.span.content_range(told.size_bytes)} in {length_bytes} bytes"
-            raise PeerNonsense(str(peer), f"sent {sent} when bytes from {start} were asked for")
-        return PeerBody(peer, told.span, told.size_bytes, response)
+        versions = other_versions(head)
+        if versions is not None:
+            self._strangers.of_another_version(peer.address, versions)
+        raise failure_of(peer, head, (text or "").encode())
 
 
-def _content_length(peer: Peer, headers: CIMultiDictProxy[str]) -> int:
-    text = headers.get("Content-Length", "")
-    if not text.isdecimal() or len(text) > 18:
-        raise PeerNonsense(str(peer), "told no length")
-    return int(text)
+def _head(response: aiohttp.ClientResponse) -> Head:
+    return Head(response.status, {name.lower(): value for name, value in response.headers.items()})
 
 
 def _reason(exc: BaseException) -> str:

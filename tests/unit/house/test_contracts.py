@@ -41,6 +41,7 @@ PURE = [
             "mirror/keep/fates.py",
             "mirror/keep/holds.py",
             "mirror/peer/allowance.py",
+            "mirror/peer/blob_answer.py",
             "mirror/peer/busy.py",
             "mirror/peer/channel_params.py",
             "mirror/peer/errors.py",
