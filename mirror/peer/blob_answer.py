@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from mirror.discovery.base import Peer
 from mirror.oci.byterange import ByteSpan, ContentRange
-from mirror.peer import busy, wire
+from mirror.peer.busy import decode, retry_after_s
 from mirror.peer.errors import PeerAbsent, PeerBusy, PeerError, PeerIncompatible, PeerNonsense, PeerRefused
+from mirror.peer.wire import VERSIONS_HEADER
 
 # What stands in the head of an answer of ours is below 1 KiB.
 HEAD_MAX_BYTES = 16 * 1024
@@ -56,8 +57,8 @@ def failure_of(peer: Peer, head: Head, text: bytes) -> PeerError:
         case 404:
             return PeerAbsent(str(peer), "does not hold it")
         case 429:
-            retry_after_s = busy.retry_after_s(head.headers.get("retry-after"))
-            return PeerBusy(str(peer), "has no free upload slot", retry_after_s, busy.decode(text, peer))
+            again_s = retry_after_s(head.headers.get("retry-after"))
+            return PeerBusy(str(peer), "has no free upload slot", again_s, decode(text, peer))
         case 400 if (versions := other_versions(head)) is not None:
             return PeerIncompatible(str(peer), f"speaks wire versions {versions}")
         case _:
@@ -67,7 +68,7 @@ def failure_of(peer: Peer, head: Head, text: bytes) -> PeerError:
 
 def other_versions(head: Head) -> str | None:
     """None: it is no answer of a peer of another wire version."""
-    versions = head.headers.get(wire.VERSIONS_HEADER.lower())
+    versions = head.headers.get(VERSIONS_HEADER.lower())
     return versions[:40] if head.status == 400 and versions is not None else None
 
 
