@@ -172,11 +172,12 @@ class Daemon:
                     # Open answers may still need another source: discovery leaves after them, within two seconds.
                     async with asyncio.TaskGroup() as stops:
                         for listener in content:
-                            stops.create_task(listener.stop())
+                            stops.create_task(listener.drain())
                     for service in services:
                         service.cancel()
         finally:
-            for listener in aside:
+            # The herd has said good-bye on its channels by now.
+            for listener in [*content, *aside]:
                 await listener.stop()
         log.info("stopped")
 

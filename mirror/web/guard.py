@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -17,21 +18,24 @@ from mirror.web.ending import hang_up
 
 log = logging.getLogger(__name__)
 
+# What a cancelled answer needs to let go of its sources.
+CANCEL_S = 1.0
+
 
 class RequestGuard:
     """`middleware` is the outermost of one application."""
 
     def __init__(self) -> None:
         self._running: dict[asyncio.Task[object], RequestHandler] = {}
-        self._none_runs = asyncio.Event()
-        self._none_runs.set()
+        # WebSockets: they end when somebody says so, and carry what the others need meanwhile.
+        self._upgraded: dict[asyncio.Task[object], RequestHandler] = {}
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None
-        self._running[task] = request.protocol
-        self._none_runs.clear()
+        present = self._upgraded if "Upgrade" in request.headers else self._running
+        present[task] = request.protocol
         try:
             response = await handler(request)
         except BaseException:
@@ -48,25 +52,44 @@ class RequestGuard:
                 hang_up(request)
             return response
         finally:
-            del self._running[task]
-            if not self._running:
-                self._none_runs.set()
+            del present[task]
 
     def connections(self) -> set[RequestHandler]:
-        """Those with a request that runs."""
+        """Those on which a request runs that will end."""
         return set(self._running.values())
 
-    async def all_ended(self, within_s: float) -> bool:
-        try:
-            async with asyncio.timeout(within_s):
-                await self._none_runs.wait()
-        except TimeoutError:
-            return False
-        return True
+    def upgraded_connections(self) -> set[RequestHandler]:
+        return set(self._upgraded.values())
 
-    def cancel_all(self) -> None:
+    async def drain(self, within_s: float) -> None:
+        """Lets what will end do so for that time, and cancels it then."""
+        if await _all_end(self._running, within_s):
+            return
         for task in self._running:
             task.cancel()
+        await _all_end(self._running, CANCEL_S)
+
+    async def end(self) -> None:
+        """Cancels everything, and waits for it for a moment."""
+        self.cancel_all()
+        await _all_end(self._running, CANCEL_S)
+        await _all_end(self._upgraded, CANCEL_S)
+
+    def cancel_all(self) -> None:
+        for task in [*self._running, *self._upgraded]:
+            task.cancel()
+
+
+async def _all_end(tasks: Collection[asyncio.Task[object]], within_s: float) -> bool:
+    """Also those that begin meanwhile."""
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + within_s
+    while tasks:
+        left_s = until_s - loop.time()
+        if left_s <= 0:
+            return False
+        await asyncio.wait(set(tasks), timeout=left_s)
+    return True
 
 
 def _missing_bytes(request: web.Request) -> int:

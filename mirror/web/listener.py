@@ -17,7 +17,7 @@ from aiohttp.web_protocol import RequestHandler
 from mirror.errors import MirrorError
 from mirror.web.ending import FAREWELLS, Farewells, part
 from mirror.web.gate import ConnectionLimits, Newcomer
-from mirror.web.guard import RequestGuard
+from mirror.web.guard import CANCEL_S, RequestGuard
 
 # Enough for a herd that arrives within one round of accepts; the kernel caps it at net.core.somaxconn.
 BACKLOG_COUNT = 1024
@@ -26,8 +26,6 @@ HEADER_MAX_BYTES = 16 * 1024
 # Longer than the 90 s after which containerd closes an idle connection itself: it never sends a request on one that we
 # are just closing.
 KEEPALIVE_S = 120.0
-# What a cancelled answer needs to let go of its sources.
-CANCEL_S = 1.0
 # A client on its way out ends its side within a round trip; the daemon has two seconds to leave.
 FAREWELL_AT_STOP_S = 0.5
 # Any free port shall be free for datagrams as well. One in some hundred is not.
@@ -152,16 +150,20 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._serving = await loop.create_server(self._accepted, sock=self._sock, backlog=BACKLOG_COUNT)
 
+    async def drain(self) -> None:
+        """Closes the socket at once, then waits for open requests. Upgraded connections stay. Idempotent."""
+        if self._serving is None:
+            return
+        self._serving.close()
+        self._serving = None
+        await asyncio.sleep(0)  # requests that were read have begun then
+        self._part_all(busy=self._guard.connections(), kept=self._guard.upgraded_connections())
+        await self._guard.drain(self._drain_s)
+
     async def stop(self) -> None:
-        """Closes the socket at once, then waits for open requests. Idempotent."""
-        if self._serving is not None:
-            self._serving.close()
-            self._serving = None
-            await asyncio.sleep(0)  # requests that were read have begun then
-            self._part_all(but=self._guard.connections())
-            if not await self._guard.all_ended(self._drain_s):
-                self._guard.cancel_all()
-                await self._guard.all_ended(CANCEL_S)
+        """Drains, and ends what is left. Idempotent."""
+        await self.drain()
+        await self._guard.end()
         await self._runner.cleanup()
         await self._farewells.end(FAREWELL_AT_STOP_S)
         self._sock.close()
@@ -204,10 +206,12 @@ class Listener:
         assert server is not None
         return server() if self._limits is None else Newcomer(server, self._limits)
 
-    def _part_all(self, but: Collection[RequestHandler] = ()) -> None:
-        """`but`: those may end the request that they have."""
+    def _part_all(self, busy: Collection[RequestHandler] = (), kept: Collection[RequestHandler] = ()) -> None:
+        """Those that are busy may end the request that they have."""
         server = self._runner.server
         for connection in server.connections if server is not None else ():
+            if connection in kept:
+                continue
             connection.close()
-            if connection not in but:
+            if connection not in busy:
                 part(connection, self._farewells)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from mirror.errors import TransferError
 from mirror.oci.byterange import ByteSpan
 from mirror.web.body import cut, send_chunks, send_span
+from mirror.web.guard import CANCEL_S
 from tests.support.body_bed import BODY, SMALL_BUFFER_BYTES, file_of, listening, prepared, serving
 from tests.support.raw_client import End, raw_client
 
@@ -276,6 +278,57 @@ async def test_a_listener_that_stops_ends_open_bodies_by_fin_after_the_drain() -
     # Once, not twice, as aiohttp does it.
     assert drain_s <= loop.time() - began_s < 2 * drain_s
     await listener.stop()
+
+
+async def test_an_upgraded_connection_lives_through_the_drain_and_does_not_prolong_it() -> None:
+    """State channels: downloads that still run need them, and they do not end by themselves."""
+    going_on, ended = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.path == "/channel":
+            channel = web.WebSocketResponse()
+            await channel.prepare(request)
+            try:
+                async for message in channel:
+                    await channel.send_str(f"heard {message.data}")
+            finally:
+                ended.set()
+            return channel
+        response = await prepared(request, 8)
+        await response.write(b"1234")
+        await going_on.wait()
+        await response.write(b"5678")
+        return response
+
+    listener = listening(handler, 60)
+    await listener.start()
+    host, port = listener.address
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"http://{host}:{port}/channel") as channel,
+        raw_client(listener.address) as client,
+    ):
+        await client.get("/")
+        await client.head()
+        draining = asyncio.ensure_future(listener.drain())
+        for said in ("one", "two"):
+            await channel.send_str(said)
+            assert await channel.receive_str(timeout=10) == f"heard {said}"
+        assert not draining.done()
+        going_on.set()
+        assert await client.rest() == (b"12345678", End.FIN)
+        async with asyncio.timeout(10):
+            await draining
+        await channel.send_str("three")
+        assert await channel.receive_str(timeout=10) == "heard three"
+        assert not ended.is_set()
+        async with asyncio.timeout(2 * CANCEL_S):
+            await listener.stop()
+        assert ended.is_set()
+        assert (await channel.receive(timeout=10)).type in (
+            aiohttp.WSMsgType.CLOSED,
+            aiohttp.WSMsgType.CLOSE,
+        )
 
 
 async def test_an_answer_that_ends_within_the_drain_is_whole_and_the_last_on_its_connection() -> None:

@@ -17,6 +17,7 @@ from mirror.discovery.base import Peer
 from mirror.discovery.dht_discovery import DhtDiscovery
 from mirror.log import LogFormat, LogLevel
 from mirror.oci.digest import Digest
+from mirror.peer.news import ChannelDown, ChannelEnd
 from mirror.settings.model import (
     Address,
     Bootstrap,
@@ -27,6 +28,7 @@ from mirror.settings.model import (
     StaleTags,
     Tags,
 )
+from tests.support.channel_hosts import channel_host
 from tests.support.dht_hosts import POLL_S, dht_host, until
 
 BLOB = b"held by this host"
@@ -118,6 +120,19 @@ async def test_a_daemon_that_stops_withdraws_nothing(tmp_path: Path, made: list[
     async with running(settings(tmp_path)):
         await until(lambda: bool(made) and made[0].notes == ["announced"])
     assert made[0].notes == ["announced", "ended"]
+
+
+async def test_a_daemon_that_stops_says_so_on_its_channels_and_does_not_wait_for_them(
+    tmp_path: Path, made: list[NotingDiscovery]
+) -> None:
+    async with channel_host(1, keys=()) as other:
+        async with running(settings(tmp_path)) as daemon:
+            await until(lambda: bool(made) and made[0].notes == ["announced"])
+            await other.channels.reach(made[0].peer)
+            stopped_at = time.monotonic()
+            daemon.stop()
+        assert time.monotonic() - stopped_at < composition.DRAIN_S / 2
+        assert (await other.hears(ChannelDown)).reason is ChannelEnd.STOPPED
 
 
 async def test_others_lose_sight_of_a_daemon_that_stops_and_find_its_records_when_it_is_back(
