@@ -230,7 +230,8 @@ class Channels:
         self, socket: ChannelSocket, address: str, heard: list[Hello] | None, peer: Peer | None
     ) -> Channel:
         me = self._me
-        mine = Hello(me.node.value, me.port, load_percent(self._load_ratio), me.zone)
+        told_ratio = self._load_ratio
+        mine = Hello(me.node.value, me.port, load_percent(told_ratio), me.zone)
         await socket.send(frames.encode_hello(mine))
         newest, hello = await _first(socket)
         if heard is not None:
@@ -256,7 +257,7 @@ class Channels:
                 hello,
                 version,
                 keeps=keeps,
-                load_ratio=self._load_ratio,
+                load_ratio=told_ratio,
                 on_news=self._told,
                 params=self._params,
                 clock=self._clock,
@@ -270,6 +271,8 @@ class Channels:
         if rival is not None:
             rival.end(ChannelEnd.DUPLICATE)
         self._by_node[channel.node] = self._by_peer[channel.peer] = channel
+        # It may have changed while hands were shaken.
+        channel.load(self._load_ratio)
         waiting = self._dialing.get(channel.peer)
         if waiting is not None and not waiting.done():
             waiting.set_result(channel)

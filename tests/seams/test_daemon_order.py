@@ -1,4 +1,5 @@
-"""What a whole daemon does while it stops, in which order, and what the others know of it meanwhile."""
+"""What a whole daemon does while it stops, in which order, and what the others know of it; and how its peer port is
+wired."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from mirror.discovery.base import Peer
 from mirror.discovery.dht_discovery import DhtDiscovery
 from mirror.log import LogFormat, LogLevel
 from mirror.oci.digest import Digest
-from mirror.peer.news import ChannelDown, ChannelEnd
+from mirror.peer.news import ChannelDown, ChannelEnd, PeerLoad
+from mirror.peer.server import CONNECTIONS
+from mirror.peer.slots import UploadSlots
 from mirror.settings.model import (
     Address,
     Bootstrap,
@@ -30,6 +33,7 @@ from mirror.settings.model import (
 )
 from tests.support.channel_hosts import channel_host
 from tests.support.dht_hosts import POLL_S, dht_host, until
+from tests.support.raw_client import raw_client
 
 BLOB = b"held by this host"
 ANYWHERE = Address("127.0.0.1", 0)
@@ -162,3 +166,31 @@ async def test_others_lose_sight_of_a_daemon_that_stops_and_find_its_records_whe
                     await asyncio.sleep(POLL_S)
             assert await found() == {made[1].peer}
             assert made[1].notes == []
+
+
+async def test_strangers_cannot_hold_connections_to_the_peer_port(
+    tmp_path: Path, made: list[NotingDiscovery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = dataclasses.replace(CONNECTIONS, first_request_s=0.2)
+    monkeypatch.setattr("mirror.daemon.CONNECTIONS", limits)
+    async with running(settings(tmp_path)):
+        await until(lambda: bool(made) and made[0].notes == ["announced"])
+        async with raw_client((made[0].peer.address, made[0].peer.port)) as stranger:
+            assert (await stranger.rest())[0] == b""
+
+
+async def test_peers_hear_how_many_upload_slots_are_taken(
+    tmp_path: Path, made: list[NotingDiscovery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tellers: list[Callable[[float], None]] = []
+
+    def make(*, on_change: Callable[[float], None]) -> UploadSlots:
+        tellers.append(on_change)
+        return UploadSlots(on_change=on_change)
+
+    monkeypatch.setattr(composition, "UploadSlots", make)
+    async with channel_host(1, keys=()) as other, running(settings(tmp_path)):
+        await until(lambda: bool(made) and made[0].notes == ["announced"])
+        await other.channels.reach(made[0].peer)
+        tellers[0](0.5)
+        await other.until(lambda: PeerLoad(0.5) in other.of(PeerLoad))
