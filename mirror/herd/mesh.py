@@ -78,16 +78,6 @@ class Offer:
     is_fed_from_origin: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """What others have together: which pieces, whether somebody has all of them, and whether somebody gets more of them
-    from the origin."""
-
-    mask: int
-    is_complete: bool
-    is_fed_from_origin: bool
-
-
 NOTHING = Offer(0, Bitfield(0), False)
 
 
@@ -147,17 +137,6 @@ class Mesh:
 
     def peer(self, source_id: SourceId) -> Peer | None:
         return self._peers.get(source_id)
-
-    def reach(self, is_useless: Callable[[SourceId], bool]) -> Reach:
-        """Of all but those."""
-        mask, is_fed = 0, False
-        is_complete = any(self._fits(one) and not is_useless(one) for one in self._complete)
-        for source_id, one in self._neighbours.items():
-            if one.bitfield is not None and self._is_ours(one) and not is_useless(source_id):
-                mask |= one.bitfield.mask
-                is_complete = is_complete or one.bitfield.is_complete
-                is_fed = is_fed or one.is_fed
-        return Reach(mask, is_complete, is_fed)
 
     def channel(self, source_id: SourceId) -> Channel | None:
         one = self._neighbours.get(source_id)

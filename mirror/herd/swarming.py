@@ -113,7 +113,7 @@ class Swarming:
     def progress(self, *, is_fed_from_origin: bool) -> on.SourceProgress:
         """What the ladder is to know."""
         layout, held = self.layout, self._swarm.held
-        others = self._mesh.reach(self.is_useless)
+        others = self._swarm.reach(self._ports.clock())
         together = ones_from(held.mask | others.mask, 0)
         return on.SourceProgress(
             prefix_bytes=layout.start(held.prefix_count),

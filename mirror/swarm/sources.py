@@ -240,6 +240,13 @@ class Sources:
                 mask |= other.mask & ~other.distrusted
         return mask
 
+    def is_useless(self, source: Source, now: float) -> bool:
+        """It lied, was asked in vain again and again, or does not have what it said it has: nobody should wait for it,
+        though it may be asked once more."""
+        has_nothing = source.failure_count > 0 and not source.mask
+        is_failing = source.failure_count >= self._params.useless_failures_count
+        return source.banned_until > now or is_failing or has_nothing
+
     # -- what they did ---------------------------------------------------------------------------------------------
 
     def failed(self, source: Source, failure: Failure, piece: int, now: float) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import assert_never
 
@@ -72,6 +73,16 @@ class Phase(Enum):
     GIVEN_UP = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What peers that may be of use have together: which pieces, whether one has all of them, and whether one gets more
+    of them from the origin."""
+
+    mask: int
+    is_complete: bool
+    is_fed_from_origin: bool
+
+
 class Swarm:
     """Of one blob whose size is known. `is_whole_first`: manifests and configs."""
 
@@ -121,12 +132,17 @@ class Swarm:
         return self.phase in (Phase.DONE, Phase.GIVEN_UP)
 
     def is_useless(self, source_id: SourceId, now: float) -> bool:
-        """It lied, or was asked in vain again and again: nothing is to be hoped of it, though it may be asked once
-        more."""
         source = self._sources.get(source_id)
-        if source is None:
-            return False
-        return source.banned_until > now or source.failure_count >= self._params.useless_failures_count
+        return source is not None and self._sources.is_useless(source, now)
+
+    def reach(self, now: float) -> Reach:
+        mask, is_complete, is_fed = 0, False, False
+        for source in self._sources:
+            if source.kind is SourceKind.PEER and not self._sources.is_useless(source, now):
+                mask |= source.mask
+                is_complete = is_complete or source.is_complete
+                is_fed = is_fed or source.is_fed_from_origin
+        return Reach(mask, is_complete, is_fed)
 
     def next_timer(self) -> float | None:
         """None: nothing happens by time alone."""

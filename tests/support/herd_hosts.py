@@ -30,6 +30,8 @@ MIB = 1024 * 1024
 # As containerd writes.
 STEP_BYTES = MIB
 TRIES_MAX_COUNT = 8
+# Longer than any hold of the ladder's: what takes longer hangs.
+DONE_S = 60.0
 
 Middleware = Callable[[web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], object]
 
@@ -232,7 +234,8 @@ class Pulls:
 
     async def done(self) -> None:
         """All that were not cancelled. Raises: PullFailed."""
-        await asyncio.gather(*(task for task in self.tasks if not task.cancelling()))
+        async with asyncio.timeout(DONE_S):
+            await asyncio.gather(*(task for task in self.tasks if not task.cancelling()))
 
     async def end(self) -> None:
         for task in self.tasks:
