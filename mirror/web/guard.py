@@ -38,6 +38,9 @@ class RequestGuard:
         present[task] = request.protocol
         try:
             response = await handler(request)
+        except ConnectionResetError:
+            # The client left before the answer began, which is normal; aiohttp would log it as a defect of ours.
+            return web.Response(status=404)
         except BaseException:
             if _missing_bytes(request):
                 hang_up(request)
