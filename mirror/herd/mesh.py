@@ -3,7 +3,8 @@
 Rules
 1. Whoever is named is called until there are enough; whoever calls is let in until there are too many.
 2. A neighbour is told exactly what may be offered to him: the difference is found at each `offer`. A host that is fed
-   from the origin shows each piece to one of them first (`mirror.swarm.offers`).
+   from the origin shows each piece to one of them first (`mirror.swarm.offers`). Of pieces that he has himself he need
+   not hear, unless he is such a host: that one must know who has what.
 3. What a neighbour says of itself is kept, so that a swarm that is made later hears all of it.
 4. A newcomer is told of some of the others; older neighbours need not hear of him: he calls.
 5. Hearsay is good for one try: who did not give what others said that he holds is not believed to hold it for a while.
@@ -40,6 +41,7 @@ from mirror.swarm.events import (
     SourceKind,
     SourceState,
 )
+from mirror.swarm.lone_stream import Standing
 from mirror.swarm.params import SwarmParams
 from mirror.swarm.pieces import PieceLayout
 
@@ -137,6 +139,20 @@ class Mesh:
 
     def peer(self, source_id: SourceId) -> Peer | None:
         return self._peers.get(source_id)
+
+    def standing(self, is_useless: Callable[[SourceId], bool]) -> Standing:
+        """Who has it whole, and who else there is."""
+        size_bytes = 0 if self._layout is None else self._layout.size_bytes
+        whole = [
+            source_id
+            for source_id, one in self._neighbours.items()
+            if one.bitfield is not None and one.bitfield.is_complete and one.size_bytes == size_bytes
+        ]
+        whole.sort(key=lambda source_id: self._loads.get(source_id, 0.0))
+        completes = [one for one in (*whole, *self._complete) if self._fits(one) and not is_useless(one)]
+        present = self._neighbours.keys() | self._calling
+        unheard = [one for one in self._complete if one in present]
+        return Standing(completes, unheard, len(present.difference(completes)))
 
     def channel(self, source_id: SourceId) -> Channel | None:
         one = self._neighbours.get(source_id)
@@ -389,6 +405,8 @@ class Mesh:
         mask = offer.bitfield.mask
         if self._spreading.is_careful:
             mask &= self._spreading.told(str(channel.peer))
+        if one.bitfield is not None and not one.is_fed and not offer.bitfield.is_complete:
+            mask &= ~one.bitfield.mask | (one.told_mask or 0)
         if not offer.size_bytes:
             if one.told_mask is None:
                 channel.join(self._digest)

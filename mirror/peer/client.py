@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import aiohttp
@@ -38,6 +40,12 @@ CONNECT_TIMEOUT_S = 1.0
 STALL_TIMEOUT_S = 2.0
 # What one connection may hold in user memory before reading pauses (aiohttp pauses at twice this).
 READ_BUFFER_BYTES = 256 * 1024
+# Of a body: the process is woken for about so many bytes, adapted so that it is not woken more often than that, and not
+# later. At the most, 64 KiB, a source of 32 KiB/s is still no stall.
+WAKE_START_BYTES = 16 * 1024
+WAKE_MAX_BYTES = 64 * 1024
+WAKE_EVERY_MIN_S = 0.01
+WAKE_EVERY_MAX_S = 0.04
 # All peers together: the daemon of a host with a few dozen layers in flight stays far below.
 CONNECTIONS_MAX_COUNT = 512
 # An error body of a peer is read this far, for its reason.
@@ -56,9 +64,12 @@ class PeerBody:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes in order. Raises: PeerStalled, PeerBroke. A reader that pauses is no stall."""
         content = self._response.content
+        wakes = _Wakes(self._response, self.span.length_bytes)
         try:
+            wakes.adjust()
             async for chunk in content.iter_any():
                 yield chunk
+                wakes.adjust()
             return
         except aiohttp.SocketTimeoutError as exc:
             error: PeerError = PeerStalled(self._peer, f"sent no byte for {STALL_TIMEOUT_S:g} s")
@@ -66,11 +77,50 @@ class PeerBody:
         except (aiohttp.ClientError, OSError) as exc:
             error = PeerBroke(self._peer, f"ended the body early: {_reason(exc)}")
             error.__cause__ = exc
+        finally:
+            wakes.end()
         # aiohttp raises before it gives what had arrived by then; without this it would be fetched twice.
         arrived = content._read_nowait(-1)
         if arrived:
             yield arrived
         raise error
+
+
+class _Wakes:
+    """How many bytes of a body must have come before the process is woken for them (SO_RCVLOWAT). On a shaped or busy
+    link they come in shreds of a few KiB, and each wake costs as much as reading 64 KiB."""
+
+    def __init__(self, response: aiohttp.ClientResponse, length_bytes: int) -> None:
+        self._content = response.content
+        self._length_bytes = length_bytes
+        transport = response.connection.transport if response.connection is not None else None
+        self._socket = None if transport is None else transport.get_extra_info("socket")
+        self._aim_bytes = WAKE_START_BYTES
+        self._set_bytes = 1
+        self._adjusted_at = time.monotonic()
+
+    def adjust(self) -> None:
+        """Before the next bytes are waited for."""
+        now = time.monotonic()
+        waited_s, self._adjusted_at = now - self._adjusted_at, now
+        if waited_s < WAKE_EVERY_MIN_S:
+            self._aim_bytes = min(2 * self._aim_bytes, WAKE_MAX_BYTES)
+        elif waited_s > WAKE_EVERY_MAX_S:
+            self._aim_bytes = max(self._aim_bytes // 2, 1)
+        # Never more than what is still to come over the wire, or nobody would be woken for it.
+        self._set(min(self._aim_bytes, self._length_bytes - self._content.total_bytes))
+
+    def end(self) -> None:
+        """The connection may carry another answer."""
+        self._set(1)
+
+    def _set(self, low_bytes: int) -> None:
+        low_bytes = max(1, low_bytes)
+        if self._socket is None or low_bytes == self._set_bytes:
+            return
+        self._set_bytes = low_bytes
+        with contextlib.suppress(OSError):  # it is closed
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_bytes)
 
 
 class PeerClient:
