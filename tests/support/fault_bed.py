@@ -28,7 +28,7 @@ from tests.support.oci_image import Image, Index, build_image
 from tests.support.skips import netns_or_missing, require, tool_bin
 
 # Beyond every wait of a daemon, on a loaded machine.
-PULL_DEADLINE_S: Final = 120.0
+PULL_DEADLINE_S: Final = 70.0
 # Of what must be seen of a pull that runs.
 SEEN_LIMIT_S: Final = 60.0
 # No limit, in effect.

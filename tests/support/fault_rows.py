@@ -15,9 +15,12 @@ def tell(fault: str, pulls: Pulls) -> None:
     succeeded_count = sum(isinstance(outcome, Pulled) for outcome in done)
     # Of a pull that fails, too: whoever waits for it is told so late.
     added_s = max(outcome.took_s for outcome in done) - pulls.bed.direct_s
-    line = (
+    say(
         f"{fault}: {succeeded_count} of {len(done)} pulls succeeded, {pulls.copies:.2f} copies from the origin, "
         f"{added_s:+.1f} s to a direct pull of {pulls.bed.direct_s:.1f} s"
     )
-    # Past pytest's capture, which shows the output of failed tests only.
+
+
+def say(line: str) -> None:
+    """Past pytest's capture, which shows the output of failed tests only."""
     print(line, file=sys.__stderr__, flush=True)
