@@ -83,6 +83,11 @@ class Metrics:
         self.peer_received_bytes = Counter(
             "peili_peer_received_bytes", "Body bytes received from other peers", registry=self.registry
         )
+        self.spliced_bytes = Counter(
+            "peili_spliced_bytes",
+            "Body bytes that went from a peer to this host's clients inside of the kernel",
+            registry=self.registry,
+        )
         self.requests = Counter(
             "peili_requests",
             "Registry requests, by kind (manifest, blob) and outcome (local, peer, origin, miss, refused)",

@@ -33,6 +33,7 @@ from mirror.peer import news
 from mirror.peer.channel import Channel
 from mirror.peer.client import PeerClient
 from mirror.peer.frames import DeclineReason
+from mirror.peer.streams import PeerStreams
 from mirror.relay.spool import Spool
 from mirror.steer.claims import Claims, NamedPeer
 from mirror.steer.ladder import Ladder
@@ -59,7 +60,7 @@ FOUND_MAX_COUNT = 16
 @dataclass(frozen=True, slots=True)
 class HerdPorts:
     """`ingests`: what the own runtime is downloading. `discard_ingest` is the store's; `count_bytes` gets what peers
-    sent."""
+    sent. `streams` None: all that they send is hashed here."""
 
     claims: Claims
     discovery: Discovery
@@ -70,6 +71,7 @@ class HerdPorts:
     spool: Spool
     count_bytes: Callable[[int], None]
     clock: Callable[[], float]
+    streams: PeerStreams | None = None
 
 
 def find_with(discovery: Discovery) -> Callable[[Digest], Awaitable[list[NamedPeer]]]:
@@ -113,6 +115,7 @@ class Herd:
             claims=ports.claims,
             channels=ports.channels,
             client=ports.client,
+            streams=ports.streams,
             ingests=ports.ingests,
             find=find_with(ports.discovery),
             make_space=self._make_space,

@@ -1,7 +1,7 @@
 """The own containerd's file of one digest: as it grows, and when it is committed. Tells the ladder all of it, and shows
 the swarm its bytes while they come from the origin.
 
-An ingest of bytes that this host's own swarm sent is nobody's source.
+An ingest of bytes that this host's own swarm sent is nobody's source; what went past the swarm is.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class OwnIngest:
         # When the origin's first bytes were seen, how many they were, and how far it came since.
         self._fed_since: tuple[float, int] | None = None
         self._reached_bytes = 0
+        # How far it is the swarm's although it is not tailed.
+        self._shown_bytes = 0
         self.is_committed = False
 
     # -- orders ----------------------------------------------------------------------------------------------------
@@ -69,12 +71,17 @@ class OwnIngest:
         self._put(on.IngestBorn(total_bytes))
         self._look(total_bytes)
 
+    def show(self, upto_bytes: int) -> None:
+        """What it holds before `upto_bytes` came past the swarm, which is to have it, too."""
+        self._shown_bytes = max(self._shown_bytes, upto_bytes)
+        self._show()
+
     # -- what happens ----------------------------------------------------------------------------------------------
 
     def born(self, total_bytes: int | None) -> None:
         self._close_file()
         self._fed_since = None
-        self._reached_bytes = 0
+        self._reached_bytes = self._shown_bytes = 0
         swarm = self._begin(total_bytes)
         if swarm is not None and not self.is_committed:
             # Another file counts from now on. Where the image was removed and is pulled anew, the file that was
@@ -89,6 +96,7 @@ class OwnIngest:
         # Whether it is to be tailed the ladder says in answer to that.
         self._settle()
         self._look(None)
+        self._show()
         self._settle()
 
     def vanished(self) -> None:
@@ -138,6 +146,18 @@ class OwnIngest:
         if self._is_judged and size_bytes >= swarm.layout.size_bytes:
             self._is_judged = False
             self._spawn(self._judge(swarm))
+
+    def _show(self) -> None:
+        if not self._shown_bytes or self._is_tailing or self.is_committed:
+            return
+        swarm = self._begin(None)
+        if swarm is not None:
+            self._open_file(swarm)
+        if swarm is not None and self._file is not None:
+            size_bytes = min(self._file.size_bytes(), self._shown_bytes)
+            swarm.own_reaches(size_bytes)
+            if size_bytes == self._shown_bytes:
+                self._shown_bytes = 0
 
     def _open_file(self, swarm: Swarming) -> None:
         if self._file is not None:

@@ -16,6 +16,7 @@ from mirror.ingest.base import IngestWatch
 from mirror.oci.digest import Digest
 from mirror.peer.channel import Channel
 from mirror.peer.client import PeerClient
+from mirror.peer.streams import PeerStreams
 from mirror.steer.claims import Claims, NamedPeer
 from mirror.swarm.params import SwarmParams
 
@@ -43,12 +44,13 @@ class Neighbours(Protocol):
 class TransferPorts:
     """`find` names providers as discovery knows them. `make_space` makes a spool file. `open_stored` gives a descriptor
     of a blob that the store holds, owned by who asks, and its size. `remember` outlives the transfer. `note_rate`: so
-    many bytes came from a registry in so many seconds. `spawn` runs work for a digest until it ends or the daemon
-    does."""
+    many bytes came from a registry in so many seconds. `streams` None: nothing goes past this host's hash. `spawn` runs
+    work for a digest until it ends or the daemon does."""
 
     claims: Claims
     channels: Neighbours
     client: PeerClient
+    streams: PeerStreams | None
     ingests: IngestWatch
     find: Callable[[Digest], Awaitable[list[NamedPeer]]]
     make_space: Callable[[Digest, int], Awaitable[SpoolSpace]]

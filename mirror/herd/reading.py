@@ -14,6 +14,8 @@ from mirror.herd.errors import EndedEarly, Missed
 from mirror.herd.own_bytes import Portion
 from mirror.oci.byterange import ByteRange, ByteSpan, RangeInvalid
 from mirror.oci.digest import Digest
+from mirror.peer.errors import PeerError
+from mirror.peer.streams import PeerStream
 from mirror.steer.events import OriginRefused, RefusalKind
 
 # One call of sendfile. Small enough that the ladder hears how far a body is.
@@ -34,6 +36,16 @@ class Answering(Protocol):
     async def read(self, span: ByteSpan) -> bytes: ...
 
     def moved(self, reading: Reading, *, is_first: bool) -> None: ...
+
+    def stretch_stop(self, reading: Reading) -> int:
+        """How far its stream may bring it now; its position: no farther."""
+        ...
+
+    def streamed(self, reading: Reading, span: ByteSpan, waited_s: float) -> None: ...
+
+    def leave_stream(self, reading: Reading) -> None: ...
+
+    def broke(self, reading: Reading, exc: PeerError) -> None: ...
 
     def starved(self, reading: Reading) -> None: ...
 
@@ -64,6 +76,8 @@ class Reading:
         self.is_fed = False
         # It ends by FIN from now on, and no more by a 404.
         self.is_begun = False
+        # Its bytes, from `position` on, past the swarm. Closed here.
+        self.stream: PeerStream | None = None
         self._transfer = transfer
         self._is_missed = False
         self._is_ended = False
@@ -120,6 +134,18 @@ class Reading:
             self._changed.set()
         return self.span
 
+    def streams(self, stream: PeerStream) -> None:
+        """Its bytes come from there, from `position` on."""
+        self.stream = stream
+        self._changed.set()
+
+    def stream_ended(self) -> None:
+        """Idempotent."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.close()
+            self.released = max(self.released, self.position)
+
     def forget_size(self) -> None:
         """It was not the blob's. What has begun is ended by an order."""
         if not self.is_begun:
@@ -167,15 +193,47 @@ class Reading:
         self.position = self.span.stop
         return data
 
+    def stretch(self) -> ByteSpan | None:
+        """After `begin`: the next bytes of `stream` for the client; None: the rest comes in portions, or in another
+        stream. Raises: EndedEarly."""
+        assert self.span is not None
+        self._check_end()
+        if self.stream is None:
+            return None
+        if self._paused_at is not None:
+            self._transfer.leave_stream(self)
+            return None
+        stop = self._transfer.stretch_stop(self)
+        return ByteSpan(self.position, stop) if stop > self.position else None
+
+    def streamed(self, count_bytes: int, waited_s: float) -> None:
+        """So many bytes of it were handed to the client, after such a wait for them."""
+        span = ByteSpan(self.position, self.position + count_bytes)
+        self.position = self.released = span.stop
+        self._transfer.streamed(self, span, waited_s)
+
+    def broke(self, exc: PeerError) -> None:
+        """Its stream did. The rest comes from elsewhere."""
+        self._transfer.broke(self, exc)
+
+    @property
+    def is_over(self) -> bool:
+        """All was handed to the client."""
+        assert self.span is not None
+        return self.position == self.span.stop
+
     async def portions(self) -> AsyncGenerator[Portion, None]:
-        """After `begin`. What one yields was handed to the client when the next is asked for. Raises: EndedEarly."""
+        """After `begin`, until all is over or `stream` brings the rest. What one yields was handed to the client when
+        the next is asked for. Raises: EndedEarly."""
         assert self.span is not None
         is_silent = True
-        while self.position < self.span.stop:
+        while self.position < self.span.stop and self.stream is None:
             if not self._has_more():
                 is_silent = True
                 self._transfer.starved(self)
                 await self._until(self._has_more, is_begun=True)
+                if self.stream is not None:
+                    return
             stop = min(self._limit(), self.position + PORTION_MAX_BYTES)
             with self._transfer.hold():
                 portions = self._transfer.portions(ByteSpan(self.position, stop))
@@ -194,7 +252,7 @@ class Reading:
 
     def _has_more(self) -> bool:
         assert self.span is not None
-        return self._limit() > self.position or self.span.start == self.span.stop
+        return self._limit() > self.position or self.stream is not None or self.span.start == self.span.stop
 
     def _check_end(self) -> None:
         if self._is_ended or self._is_missed:

@@ -72,7 +72,9 @@ class Swarming:
         self.digesting = Digesting(digest, layout, own, tell)
         self._hashing = spawn(self.digesting.run())
         is_whole_first = size_bytes <= WHOLE_FIRST_MAX_BYTES
-        self._swarm = Swarm(layout, ports.params, rng, ports.clock(), is_whole_first=is_whole_first)
+        self._swarm = Swarm(
+            layout, ports.params, rng, ports.clock(), is_whole_first=is_whole_first, is_for_readers=True
+        )
         self.is_resting = False
         self._timer: asyncio.TimerHandle | None = None
 

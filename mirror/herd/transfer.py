@@ -20,6 +20,7 @@ import mirror.steer.events as on
 import mirror.swarm.events as swarming
 from mirror.errors import StoreUnavailable
 from mirror.herd.claiming import Claiming
+from mirror.herd.lone_streams import LoneStreams
 from mirror.herd.mesh import NOTHING, Mesh
 from mirror.herd.own_bytes import OwnBytes, Portion
 from mirror.herd.own_ingest import OwnIngest
@@ -27,6 +28,7 @@ from mirror.herd.ports import WHOLE_FIRST_MAX_BYTES, Event, TransferPorts
 from mirror.herd.reading import Reading
 from mirror.herd.readings import Readings
 from mirror.herd.swarming import Swarming
+from mirror.herd.trial import Trial
 from mirror.oci.byterange import ByteRange, ByteSpan
 from mirror.oci.digest import Digest
 from mirror.peer import news
@@ -89,6 +91,19 @@ class Transfer:
             settle=self._pump,
             spawn=self._spawn,
         )
+        self._trial = Trial(digest, ports, wrong=self._streamed_wrong, spawn=self._spawn)
+        self._lone = LoneStreams(
+            digest,
+            ports,
+            self._mesh,
+            self._readings,
+            self._trial,
+            swarming=lambda: self._swarming,
+            is_fed=self._is_fed_otherwise,
+            fall_back=self._fall_back,
+            settle=self._settled,
+            spawn=self._spawn,
+        )
         self._queue: deque[Event] = deque()
         self._is_pumping = False
         self._is_changed = False
@@ -114,7 +129,7 @@ class Transfer:
     @property
     def is_idle(self) -> bool:
         """Nothing is lost for the own containerd if it is closed."""
-        return self._ladder.is_idle and not len(self._readings)
+        return self._ladder.is_idle and not len(self._readings) and not self._trial.is_open
 
     @property
     def is_aside(self) -> bool:
@@ -144,6 +159,8 @@ class Transfer:
         reading = Reading(
             self.digest, request_id, byte_range, is_head=is_head, at_fallback=at_fallback, transfer=self
         )
+        if not is_head:
+            self._trial.asked_again()
         self._readings.add(reading)
         size_bytes = self.size_bytes()
         if size_bytes is None or reading.open(size_bytes) is not None:
@@ -153,6 +170,8 @@ class Transfer:
 
     def left(self, reading: Reading) -> None:
         """The request is over, however it ended."""
+        reading.stream_ended()
+        self._lone.left(reading)
         if self._readings.remove(reading.request_id) is None:
             return
         self.used_at = self._ports.clock()
@@ -164,6 +183,19 @@ class Transfer:
         if is_first:
             self._put(on.Fed(reading.request_id, reading.position))
         self._pump()
+
+    def stretch_stop(self, reading: Reading) -> int:
+        return self._lone.stretch_stop(reading)
+
+    def streamed(self, reading: Reading, span: ByteSpan, waited_s: float) -> None:
+        if self._lone.streamed(span, waited_s):
+            self._tell(on.Fed(reading.request_id, reading.position))
+
+    def leave_stream(self, reading: Reading) -> None:
+        self._lone.leave(reading)
+
+    def broke(self, reading: Reading, exc: PeerError) -> None:
+        self._lone.broke(reading, exc)
 
     def starved(self, reading: Reading) -> None:
         self._tell(on.Starved(reading.request_id, reading.position))
@@ -178,15 +210,19 @@ class Transfer:
     # -- the own containerd's file ---------------------------------------------------------------------------------
 
     def born(self, total_bytes: int | None) -> None:
+        self._trial.replaced()
         self._own_ingest.born(total_bytes)
 
     def grew(self, size_bytes: int) -> None:
+        self._trial.grew(size_bytes, self.size_bytes())
         self._own_ingest.grew(size_bytes)
 
     def vanished(self) -> None:
+        self._trial.vanished()
         self._own_ingest.vanished()
 
     def committed(self) -> None:
+        self._trial.committed()
         if not self._is_closed:
             self._own_ingest.committed()
 
@@ -336,6 +372,7 @@ class Transfer:
                     break
                 self._is_changed = False
                 self._report()
+                self._lone.look()
             if self._swarming is not None:
                 is_hash_wanted = bool(len(self._readings)) and not self._own_ingest.is_committed
                 self._swarming.settle(is_hash_wanted=is_hash_wanted)
@@ -358,7 +395,7 @@ class Transfer:
         if self._swarming is None:
             self._mesh.offer(NOTHING)
         else:
-            progress = self._swarming.progress(is_fed_from_origin=is_fed)
+            progress = self._lone.seen(self._swarming.progress(is_fed_from_origin=is_fed))
             self._mesh.offer(
                 self._swarming.offer(is_fed_from_origin=is_fed and not self._own_ingest.is_committed)
             )
@@ -432,7 +469,24 @@ class Transfer:
             assert self._swarming is not None
             # Since the last request left it rests. The ladder, which knows what neighbours have, names nobody anew.
             self._swarming.resume()
-            self._put(swarming.ReaderOpened(reading.request_id, span))
+            if not self._lone.takes(reading):
+                self._put(swarming.ReaderOpened(reading.request_id, span))
+
+    def _fall_back(self, reading: Reading) -> None:
+        """The swarm brings the rest. What went past it before is had from the own containerd's file."""
+        assert reading.span is not None
+        if reading.position > reading.span.start:
+            self._own_ingest.show(reading.position)
+        self._put(swarming.ReaderOpened(reading.request_id, ByteSpan(reading.position, reading.span.stop)))
+
+    def _is_fed_otherwise(self) -> bool:
+        return self._ladder.is_fed_from_origin or (self._swarming is not None and self._swarming.own.has_own)
+
+    def _streamed_wrong(self, source_id: swarming.SourceId | None) -> None:
+        log.warning("containerd was streamed wrong bytes of %s: what it has is thrown away", self.digest)
+        if source_id is not None:
+            self._put(swarming.Lied(source_id))
+        self._tell(on.BytesWrong())
 
     def _start_swarm(self, sources: tuple[bytes, ...]) -> None:
         self._is_gone_told = False

@@ -26,11 +26,13 @@ from mirror.oci.distribution import DistributionRequest
 from mirror.oci.manifest import MANIFEST_MAX_BYTES, MANIFEST_MEDIA_TYPES, ManifestInvalid
 from mirror.origin.base import FetchedManifest, Repository
 from mirror.origin.errors import OriginAbsent
+from mirror.peer.client import STALL_TIMEOUT_S
 from mirror.registry.manifests import HeldManifest, ManifestCache
 from mirror.relay.reading import Reading
 from mirror.steer.events import RefusalKind
 from mirror.store.base import ContentStore
 from mirror.web.body import content_headers, cut, send_blob, send_chunks, send_span, span_of
+from mirror.web.splice import End, Moved, outlet
 
 log = logging.getLogger(__name__)
 
@@ -270,19 +272,64 @@ class Content:
         self, request: web.Request, response: web.StreamResponse, reading: HerdReading
     ) -> bool:
         """Whether all was sent."""
-        count_bytes = self.metrics.bytes.labels(PEER).inc
         await response.prepare(request)
         try:
-            async with aclosing(reading.portions()) as portions:
-                async for portion in portions:
-                    if not await send_span(request, response, portion.descriptor, portion.span):
-                        return False
-                    count_bytes(portion.span.length_bytes)
+            while not reading.is_over:
+                send = self._send_portions if reading.stream is None else self._send_stream
+                if not await send(request, response, reading):
+                    return False
         except MirrorError as exc:
             log.info("a body was ended early: %s", exc)
             cut(request, response)
             return False
         return True
+
+    async def _send_portions(
+        self, request: web.Request, response: web.StreamResponse, reading: HerdReading
+    ) -> bool:
+        """False: the body has been cut."""
+        count_bytes = self.metrics.bytes.labels(PEER).inc
+        async with aclosing(reading.portions()) as portions:
+            async for portion in portions:
+                if not await send_span(request, response, portion.descriptor, portion.span):
+                    return False
+                count_bytes(portion.span.length_bytes)
+        return True
+
+    async def _send_stream(
+        self, request: web.Request, response: web.StreamResponse, reading: HerdReading
+    ) -> bool:
+        """As far as it brings the body. False: the body has been cut."""
+        stream = reading.stream
+        assert stream is not None
+        if reading.stretch() is None:
+            return True
+        try:
+            await response.write(stream.first)
+        except ConnectionError:
+            cut(request, response)
+            return False
+        self._count_stream(reading, Moved(len(stream.first), End.ALL))
+        async with outlet(request) as out:
+            while (span := reading.stretch()) is not None:
+                moved = await out.take(stream.sock, span.length_bytes, silence_s=STALL_TIMEOUT_S)
+                self._count_stream(reading, moved)
+                match moved.end:
+                    case End.CLIENT_GONE:
+                        cut(request, response)
+                        return False
+                    case End.SOURCE_SILENT:
+                        reading.broke(stream.stalled())
+                    case End.SOURCE_ENDED | End.SOURCE_FAILED:
+                        reading.broke(stream.broke(moved.reason or "it closed the connection"))
+                    case End.ALL:
+                        pass
+        return True
+
+    def _count_stream(self, reading: HerdReading, moved: Moved) -> None:
+        self.metrics.bytes.labels(PEER).inc(moved.count_bytes)
+        self.metrics.spliced_bytes.inc(moved.count_bytes)
+        reading.streamed(moved.count_bytes, moved.waited_s)
 
     async def _relayed_blob(self, answer: Answer, digest: Digest, started_s: float) -> web.StreamResponse:
         assert self.relay is not None

@@ -178,6 +178,13 @@ class PieceDigests:
 
 
 @dataclass(frozen=True, slots=True)
+class Lied:
+    """It is proven to have sent wrong bytes past this swarm."""
+
+    source_id: SourceId
+
+
+@dataclass(frozen=True, slots=True)
 class BeginAgain:
     """After `GiveUp`: somebody wants the blob once more. Of wrong bytes nothing is kept; bans are. Ignored else."""
 
@@ -203,6 +210,7 @@ Event = (
     | DigestMatched
     | DigestMismatched
     | PieceDigests
+    | Lied
     | BeginAgain
     | Timer
 )

@@ -11,7 +11,8 @@ Rules
    reader has waited for this comes before rule 1.
 4. A source that is silent is hedged: its pieces are free for others, and it gets nothing more until it speaks. If it
    does not, its runs are cancelled and it rests.
-5. Where our own containerd downloads the blob and nobody here reads it, we want nothing of others.
+5. Where our own containerd downloads the blob and nobody here reads it, we want nothing of others. With
+   `is_for_readers` nothing is ever wanted of others that nobody here reads: a body may come past the swarm.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Requests:
         window: Window,
         *,
         is_whole_first: bool,
+        is_for_readers: bool = False,
     ) -> None:
+        self._is_for_readers = is_for_readers
         self._layout = layout
         self._params = params
         self._sources = sources
@@ -106,7 +109,7 @@ class Requests:
     @property
     def is_idle(self) -> bool:
         """Rule 5."""
-        return self._sources.has_own_ingest and not len(self._window)
+        return not len(self._window) and (self._is_for_readers or self._sources.has_own_ingest)
 
     def _has_place(self, source: Source) -> bool:
         limit_count = self._params.source_runs_max_count

@@ -37,6 +37,7 @@ from mirror.swarm.events import (
     GiveUpReason,
     GoneReason,
     Have,
+    Lied,
     PieceArrived,
     PieceDigests,
     PrefixHashed,
@@ -84,7 +85,8 @@ class Reach:
 
 
 class Swarm:
-    """Of one blob whose size is known. `is_whole_first`: manifests and configs."""
+    """Of one blob whose size is known. `is_whole_first`: manifests and configs. `is_for_readers`: others are asked for
+    nothing while nobody here reads."""
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class Swarm:
         now: float,
         *,
         is_whole_first: bool = False,
+        is_for_readers: bool = False,
     ) -> None:
         self.layout = layout
         self.phase = Phase.FETCHING
@@ -103,7 +106,14 @@ class Swarm:
         self._sources = Sources(layout.count, params, rng)
         self._window = Window(layout, params, is_whole_first)
         self._requests = Requests(
-            layout, params, rng, self._sources, self._runs, self._window, is_whole_first=is_whole_first
+            layout,
+            params,
+            rng,
+            self._sources,
+            self._runs,
+            self._window,
+            is_whole_first=is_whole_first,
+            is_for_readers=is_for_readers,
         )
         self._inquiry: Inquiry | None = None
         # Who sent a piece that was dropped, and what it was: proof when the right one is here.
@@ -197,6 +207,8 @@ class Swarm:
                 return self._mismatched(event, now)
             case PieceDigests():
                 return self._told(event, now)
+            case Lied():
+                return self._ban(event.source_id, now) + self._filled(None, now)
             case BeginAgain():
                 return self._begin_again(now)
             case _:

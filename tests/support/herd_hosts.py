@@ -172,8 +172,9 @@ class Herd:
         middleware: Middleware | None = None,
         rungs: Rungs | None = None,
         spool_bytes: int = SPOOL_BYTES,
+        verify_always: bool = True,
     ) -> HerdHost:
-        """`stored`: what it holds, and has announced."""
+        """`stored`: what it holds, and has announced. `verify_always` False: a lone pull may go past the swarm."""
         ingests = MemoryIngests()
         self._stack.callback(ingests.close)
         claims = self.arbiter.member()
@@ -187,6 +188,7 @@ class Herd:
                 ingests=ingests,
                 rungs=rungs,
                 spool_bytes=spool_bytes,
+                verify_always=verify_always,
                 peer_middleware=middleware,
             )
         )

@@ -34,6 +34,7 @@ from mirror.peer.client import PeerClient
 from mirror.peer.news import News
 from mirror.peer.server import PeerServer
 from mirror.peer.strangers import Strangers
+from mirror.peer.streams import PeerStreams
 from mirror.registry.content import Content, Relaying
 from mirror.registry.fallback import OriginFailures
 from mirror.registry.manifests import ManifestCache
@@ -125,6 +126,7 @@ async def mirror_host(
     claims: Claims | None = None,
     ingests: IngestWatch | None = None,
     has_channels: bool = True,
+    verify_always: bool = False,
     rungs: Rungs | None = None,
     spool_bytes: int = SPOOL_BYTES,
     peer_middleware: Any = None,
@@ -164,6 +166,9 @@ async def mirror_host(
                 spool=spool,
                 count_bytes=metrics.peer_received_bytes.inc,
                 clock=clock,
+                streams=PeerStreams(client.contacts, strangers)
+                if ingests is not None and not verify_always
+                else None,
             ),
             random.Random(7),
             rungs=rungs,
