@@ -24,6 +24,8 @@ class Asking:
         # Another host's claim: the last that was told of, and until when it counts as alive.
         self.known: Fence | None = None
         self._known_until: float | None = None
+        # How far its holder said to be.
+        self.holder_bytes = 0
         # The last word was to wait for it.
         self.is_waiting = False
         # Of the last question.
@@ -84,8 +86,9 @@ class Asking:
                 self.known = self._known_until = None
                 self.is_waiting = False
                 self.renew_at = now + RENEW_EVERY_S
-            case Wait(fence):
+            case Wait(fence, holder):
                 self.fence = None
+                self.holder_bytes = holder.progress_bytes
                 self.known, self._known_until = fence, now + CLAIM_HEARD_S
                 self.is_waiting = True
             case Unruled():

@@ -20,6 +20,7 @@ from mirror.steer.readers import Phase
 from mirror.steer.rulings import Excluded, Granted, Participant, Pending, Refused, Unruled, Wait
 from mirror.steer.timers import (
     ASK_AGAIN_S,
+    CUT_OFF_S,
     ESCAPE_BARE_MAX_S,
     ESCAPE_WAITED_MAX_S,
     JOINING_AGAIN_S,
@@ -191,12 +192,24 @@ class Claimant(Facts):
         if held_long_at is not None and now >= held_long_at:
             asking.want(now if self._long_asked_at is None else self._long_asked_at + ASK_AGAIN_S)
             return AskReason.HELD_LONG
-        if asking.is_claim_alive(now) and self._second_claim.is_due(self._sources, firsts, now):
-            asking.want(now)
-            return AskReason.SLOW_CLAIMANT
+        if asking.is_claim_alive(now):
+            is_slow = self._second_claim.is_due(self._sources, firsts, now)
+            if is_slow:
+                asking.want(now)
+            if is_slow or self._is_cut_off(now):
+                return AskReason.SLOW_CLAIMANT
         if not self._sources.is_any and asking.ask_at is None:
             asking.want_soon(now)
         return AskReason.SOURCES_FAILED if asking.has_sources_failed else AskReason.NEEDED
+
+    def _is_cut_off(self, now: float) -> bool:
+        """The claimant has bytes, and nobody gives this host any: others may fare alike."""
+        if self._sources.is_any or not self._asking.has_sources_failed:
+            return False
+        silent = [one.silent_since for one in self._readers.at_first() if one.silent_since is not None]
+        is_long = bool(silent) and now >= min(silent) + CUT_OFF_S
+        has_more = self._asking.holder_bytes > self.progress_bytes
+        return is_long and has_more and self._second_claim.may_ask(now)
 
     def _reason_at_fallback(self, now: float) -> AskReason | None:
         if not self._readers.at_fallback():

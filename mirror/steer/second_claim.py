@@ -23,7 +23,7 @@ class SecondClaim:
 
     def is_due(self, sources: Sources, readers: list[Reader], now: float) -> bool:
         """`readers`: GETs at the first host. Only who has sent all that there is can tell that there should be more."""
-        if self._again_at is not None and now < self._again_at:
+        if not self.may_ask(now):
             return False
         at_frontier = any(
             one.phase is Phase.BODY and one.is_starved and one.offset >= sources.frontier_bytes
@@ -32,6 +32,10 @@ class SecondClaim:
         return at_frontier and is_claim_worth(
             sources.frontier_pace, self._expected_bytes_s, sources.size_bytes, now
         )
+
+    def may_ask(self, now: float) -> bool:
+        """Not again and again."""
+        return self._again_at is None or now >= self._again_at
 
     def asked(self, now: float) -> None:
         self._again_at = now + SLOW_AGAIN_S

@@ -86,6 +86,9 @@ SECOND_CLAIM_SETUP_S = 1.0
 PACE_MIN_S = 5.0
 PACE_WINDOW_S = 20.0
 SLOW_AGAIN_S = 10.0
+# A claimant has bytes, and this host could not get any of them for so long: two calls that were not answered, and a
+# moment. Behind a firewall it would hold all others up until each goes to the origin.
+CUT_OFF_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from mirror.steer import commands as do
 from mirror.steer import events as on
 from mirror.steer.commands import AskReason, ReleaseReason
 from mirror.steer.ladder import State
-from mirror.steer.rulings import Excluded, Pending
+from mirror.steer.rulings import Excluded, Participant, Pending, Wait
 from mirror.steer.timers import (
+    CUT_OFF_S,
     ESCAPE_BARE_MAX_S,
     ESCAPE_WAITED_MAX_S,
     HELD_LONG_S,
@@ -142,6 +143,33 @@ def test_providers_that_failed_are_not_asked_for_again(host: SteerHost) -> None:
     assert (question.reason, question.wants_providers) == (AskReason.SOURCES_FAILED, False)
     host.rule(GRANTED)
     assert host.got_404(request)
+
+
+def test_a_claimant_that_serves_nobody_is_one_claim_more(host: SteerHost) -> None:
+    """It has bytes, and is behind a firewall: else all would be held until each goes to the origin by itself."""
+    request = host.ask()
+    wait = Wait(OTHERS_FENCE, Participant(CLAIMANT, 5 * MIB), 1.0)
+    asked_at = host.now
+    while isinstance(host.question, do.AskClaim) and host.question.reason is not AskReason.SLOW_CLAIMANT:
+        host.rule(wait)
+        host.tell(on.SourcesGone())
+        while host.question is None:
+            assert host.now < asked_at + SILENT_MAX_S
+            host.pass_(0.25)
+    assert CUT_OFF_S <= host.now - asked_at < 2 * CUT_OFF_S
+    host.rule(GRANTED)
+    assert host.got_404(request)
+
+
+def test_a_claimant_without_bytes_is_waited_for(host: SteerHost) -> None:
+    """Nobody could have got any."""
+    host.ask()
+    host.rule(WAIT)
+    for _ in range(20):
+        host.tell(on.SourcesGone())
+        host.pass_ruled(0.5, WAIT)
+    reasons = [one.reason for one in host.of(do.AskClaim)]
+    assert AskReason.SLOW_CLAIMANT not in reasons
 
 
 def test_a_chain_that_ends_here_is_no_source(host: SteerHost) -> None:

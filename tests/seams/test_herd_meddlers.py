@@ -1,0 +1,107 @@
+"""A herd with a member that says one thing over its state channel and does another when it is asked for pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from mirror.oci.digest import Digest
+from tests.support.herd_hosts import MIB, PullFailed, herd, pulling
+from tests.support.meddling import Meddle, Meddling
+from tests.support.mirror_host import ask
+from tests.support.store_beds import eventually
+
+BLOB = random.Random(12).randbytes(12 * MIB + 77)
+D = Digest.of(BLOB)
+HALF = 6 * MIB
+SMALL = BLOB[:3000]
+USELESS = (Meddle.ABSENT, Meddle.ERROR_500, Meddle.TRUNCATE, Meddle.STALL)
+
+
+@pytest.mark.parametrize("how", USELESS)
+async def test_one_bad_source_among_good_ones_costs_nothing(how: Meddle) -> None:
+    async with herd(0, BLOB) as bed:
+        meddling = Meddling(BLOB, how)
+        await bed.host(BLOB, middleware=meddling.middleware)
+        await bed.host(BLOB)
+        host = await bed.host(verify_always=True)
+        pull = await host.pull(D, len(BLOB))
+        assert (pull.statuses, pull.cuts, pull.origin_bytes) == ([200], [], 0)
+
+
+@pytest.mark.parametrize("how", USELESS)
+@pytest.mark.parametrize("data", [BLOB, SMALL], ids=["large", "small"])
+async def test_useless_sources_alone_hold_a_pull_for_a_moment(how: Meddle, data: bytes) -> None:
+    """As long as it takes to find that they are: a stalled one is silent for two seconds, and is asked twice; one that
+    ends its bodies early brings something each time, until it is asked for a last piece."""
+    async with herd(0, data) as bed:
+        meddling = Meddling(data, how)
+        await bed.host(data, middleware=meddling.middleware)
+        host = await bed.host(verify_always=True)
+        async with asyncio.timeout(8 if how in (Meddle.STALL, Meddle.TRUNCATE) else 3):
+            pull = await host.pull(Digest.of(data), len(data))
+        assert pull.data == data
+        assert pull.origin_bytes > 0
+        asked_count = len(meddling.spans)
+        assert asked_count <= (8 if how is Meddle.TRUNCATE else 4)
+
+
+async def test_a_claimant_that_serves_nobody_costs_one_copy_more() -> None:
+    """Whoever is granted one claim more serves the others."""
+    async with herd(0, BLOB) as bed:
+        mute = await bed.host(middleware=Meddling(BLOB, Meddle.ABSENT).middleware)
+        bed.origin.allow(HALF)
+        async with pulling([mute], BLOB) as mute_pulls:
+            await mute_pulls.reach(HALF)
+            hosts = [await bed.host(verify_always=True) for _ in range(3)]
+            async with pulling(hosts, BLOB) as pulls:
+                await pulls.reach(HALF)
+                bed.origin.allow(None)
+                await pulls.done()
+                await mute_pulls.done()
+        assert all(pull.data == BLOB for pull in pulls)
+        assert bed.origin.total_bytes == 2 * len(BLOB)
+        assert sorted(pull.statuses for pull in pulls) == [[200], [200], [404]]
+
+
+async def test_wrong_bytes_of_a_lone_source_never_make_a_blob() -> None:
+    """What containerd holds of it is thrown away before its body ends."""
+    async with herd(0, BLOB) as bed:
+        await bed.host(BLOB, middleware=Meddling(BLOB, Meddle.WRONG_BYTES).middleware)
+        host = await bed.host(verify_always=True)
+        async with pulling([host], BLOB) as pulls:
+            (pull,) = pulls
+            await eventually(lambda: bool(pull.cuts))
+            assert pull.was_discarded == [True]
+        again = await ask(f"{host.mirror.registry_url}/v2/team/app/blobs/{D}", Range=f"bytes={pull.cuts[0]}-")
+        assert again.status == 404
+
+
+async def test_one_wrong_piece_costs_one_piece() -> None:
+    """Nobody was handed it yet: its source is found by what others say of their pieces, and it is asked for again."""
+    at = len(BLOB) - 10
+    async with herd(0, BLOB) as bed:
+        meddling = Meddling(BLOB, Meddle.WRONG_BYTE, at)
+        await bed.host(BLOB, middleware=meddling.middleware)
+        others = [await bed.host(BLOB), await bed.host(BLOB)]
+        host = await bed.host(verify_always=True)
+        pull = await host.pull(D, len(BLOB))
+        assert (pull.statuses, pull.cuts, pull.data == BLOB) == ([200], [], True)
+        served = [one.mirror.metrics.value("peili_peer_served_bytes_total") for one in others]
+        sent_bytes = sum(served) + sum(span.length_bytes for span in meddling.spans)
+        assert sent_bytes <= len(BLOB) + 3 * MIB
+
+
+async def test_wrong_bytes_of_one_among_many_are_not_passed_on() -> None:
+    """Four hosts fetch from one good and one bad source, and from each other."""
+    async with herd(0, BLOB) as bed:
+        await bed.host(BLOB, middleware=Meddling(BLOB, Meddle.WRONG_BYTES).middleware)
+        await bed.host(BLOB)
+        hosts = [await bed.host(verify_always=True) for _ in range(4)]
+        async with pulling(hosts, BLOB) as pulls:
+            results = await asyncio.gather(*pulls.tasks, return_exceptions=True)
+        for pull, result in zip(pulls, results, strict=True):
+            assert isinstance(result, PullFailed) or pull.data == BLOB, result
+            assert all(pull.was_discarded)
