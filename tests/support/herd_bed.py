@@ -34,6 +34,10 @@ REGISTRY_PORT: Final = 5000
 NAMESPACE: Final = "k8s.io"
 # Ten times what the slowest herd of a usual plan takes; one that stands still ends.
 PULL_DEADLINE_S: Final = 600.0
+# A layer that is large enough to tell what the registry gives.
+WARM_LAYER_BYTES: Final = 12_000_000
+# Of a host that shall be the claimant of all.
+HEAD_START_S: Final = 0.5
 # Of all daemons to know each other: a daemon takes a second of CPU to start, and twenty share two cores.
 MEET_LIMIT_S: Final = 60.0
 # A process that was just killed may write its last file while its folder is removed.
@@ -45,7 +49,8 @@ _FOLDER: Final = re.compile(r"peili-herd-(?P<pid>\d+)-\w+")
 @dataclass(frozen=True, slots=True)
 class HerdPlan:
     """`layer_sizes_bytes` before each is packed: the blobs are some KiB larger. `stagger_s` lies between the start of
-    one host's pull and the next one's."""
+    one host's pull and the next one's. `slow_first`: the first host's way from the registry is so many times slower
+    than its link."""
 
     host_count: int
     link_bits_per_s: int
@@ -53,6 +58,7 @@ class HerdPlan:
     layer_sizes_bytes: tuple[int, ...]
     stagger_s: float
     discard_unpacked_layers: bool = False
+    slow_first: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +122,15 @@ class HerdBed:
         registry: RealRegistry,
         hosts: Sequence[BedHost],
         images: Sequence[HerdImage],
+        warm_images: Sequence[HerdImage] = (),
     ) -> None:
         self.plan = plan
         self.network = network
         self.registry = registry
         self.hosts = tuple(hosts)
         self.images = tuple(images)
+        self._warm_images = tuple(warm_images)
+        self._is_first_slow = False
 
     async def pull(self, image: HerdImage, host_count: int) -> HerdRun:
         """By the first so many hosts, each at its turn. Afterwards the image is on none of them."""
@@ -138,7 +147,7 @@ class HerdBed:
             first_s = time.monotonic()
             async with asyncio.TaskGroup() as tasks:
                 pulling = [
-                    tasks.create_task(_pull(client, image.name, first_s, number * self.plan.stagger_s))
+                    tasks.create_task(_pull(client, image.name, first_s, self._starts_after_s(number)))
                     for number, client in enumerate(clients)
                 ]
             run = HerdRun(
@@ -154,6 +163,26 @@ class HerdBed:
                 await client.cri.remove_image(image.name)
                 await collect_garbage(client, NAMESPACE)
         return run
+
+    def _starts_after_s(self, number: int) -> float:
+        if self._is_first_slow:
+            # It shall be the claimant.
+            return HEAD_START_S if number else 0.0
+        return number * self.plan.stagger_s
+
+    async def slow_first(self) -> None:
+        """The other hosts get a small image each through their daemons, so that they know what this registry gives;
+        then the first one's way from it becomes slow, and it pulls a moment before the others."""
+        for host, image in zip(self.hosts[1:], self._warm_images, strict=True):
+            async with Client(host.containerd.socket) as client:
+                await client.cri.pull_image(image.name, deadline_s=PULL_DEADLINE_S)
+                await client.cri.remove_image(image.name)
+                await collect_garbage(client, NAMESPACE)
+        link_bits_per_s = self.plan.link_bits_per_s
+        slow_bits_per_s = round(link_bits_per_s / self.plan.slow_first)
+        origin, first = self.network.hosts[0], self.hosts[0].link
+        self.network.limit_from(first, origin, slow_bits_per_s, link_bits_per_s)
+        self._is_first_slow = True
 
     async def start_daemons(self) -> None:
         """Returns when every daemon is ready and knows all others, and containerds ask it, as `peili configure` sets
@@ -201,7 +230,11 @@ async def herd_bed(
             registry_binaries, folder / "registry", address=at.address, port=REGISTRY_PORT, netns=at.netns
         )
         await stack.enter_async_context(registry)
-        images = [await _push(registry, plan, number) for number in range(image_count)]
+        images = [await _push(registry, plan.layer_sizes_bytes, number) for number in range(image_count)]
+        warm_count = plan.host_count - 1 if plan.slow_first > 1 else 0
+        warm_images = [
+            await _push(registry, (WARM_LAYER_BYTES,), image_count + number) for number in range(warm_count)
+        ]
         hosts = [
             BedHost(link, folder / f"h{number}", containerd_binaries, links[0].address)
             for number, link in enumerate(links)
@@ -222,7 +255,7 @@ async def herd_bed(
         network.limit(at, plan.origin_bits_per_s)
         for link in links:
             network.limit(link, plan.link_bits_per_s)
-        yield HerdBed(plan, network, registry, hosts, images)
+        yield HerdBed(plan, network, registry, hosts, images, warm_images)
 
 
 def sweep_folders() -> None:
@@ -265,8 +298,8 @@ def _unmount_below(folder: Path) -> None:
             subprocess.run(["umount", "--lazy", target], check=True)
 
 
-async def _push(registry: RealRegistry, plan: HerdPlan, number: int) -> HerdImage:
-    image = await asyncio.to_thread(build_image, number, plan.layer_sizes_bytes)
+async def _push(registry: RealRegistry, layer_sizes_bytes: tuple[int, ...], number: int) -> HerdImage:
+    image = await asyncio.to_thread(build_image, number, layer_sizes_bytes)
     return HerdImage(await registry.push(image, f"herd/{number}", "v1"), image.size_bytes)
 
 

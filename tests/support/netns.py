@@ -100,6 +100,19 @@ class Network:
         for where, device in ((self._switch, f"v{self.hosts.index(host)}"), (host.netns, "eth0")):
             _limit(where, device, rate_bits_per_s)
 
+    def limit_from(
+        self, host: HostLink, source: HostLink, rate_bits_per_s: int, link_bits_per_s: int
+    ) -> None:
+        """From now on what comes from that one host is slower than the rest of this host's link. Raises:
+        NetworkError."""
+        device = f"v{self.hosts.index(host)}"
+        _run("tc", "-n", self._switch, *f"qdisc replace dev {device} root handle 1: htb default 10".split())
+        for number, rate in ((10, link_bits_per_s), (20, rate_bits_per_s)):
+            words = f"class add dev {device} parent 1: classid 1:{number} htb rate {rate}bit quantum 30000"
+            _run("tc", "-n", self._switch, *words.split())
+        words = f"filter add dev {device} protocol ip parent 1: prio 1 u32 match ip src {source.address}/32"
+        _run("tc", "-n", self._switch, *words.split(), "flowid", "1:20")
+
     async def __aenter__(self) -> Self:
         self.open()
         return self
