@@ -191,6 +191,46 @@ async def test_a_loop_that_is_only_busy_is_left_alone(caplog: pytest.LogCaptureF
     assert caplog.records == []
 
 
+class Noting:
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.came = asyncio.Event()
+        self.enders: set[str] = set()
+
+    def end_open(self) -> None:
+        self.enders.add(threading.current_thread().name)
+        self.notes.append("ended")
+
+    def begin_again(self) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        self.notes.append("begun")
+        self.came.set()
+
+
+@pytest.mark.parametrize("thread_sees_it", [True, False])
+async def test_whoever_wakes_first_ends_what_is_open_and_only_once(thread_sees_it: bool) -> None:
+    """As after SIGCONT: the thread and the loop both find that time has passed, or the loop is first."""
+    now = [0.0]
+    noting = Noting()
+
+    def clock() -> float:
+        is_loop = threading.current_thread() is threading.main_thread()
+        return now[0] if is_loop or thread_sees_it else 0.0
+
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(Watchdog(noting, 0.01, clock).run())
+        await asyncio.sleep(0)  # it has begun
+        for times in range(1, 31):
+            now[0] += 60
+            async with asyncio.timeout(PATIENCE_S):
+                await noting.came.wait()
+            noting.came.clear()
+            assert noting.notes == ["ended", "begun"] * times
+        watching.cancel()
+    assert noting.enders <= {"watchdog", threading.main_thread().name}
+    assert not [thread for thread in threading.enumerate() if thread.name == "watchdog"]
+
+
 async def test_a_listener_that_is_told_to_stop_while_it_stands_still_stops() -> None:
     async with bed() as host:
         client = await asyncio.to_thread(Client, host.listener.address, "/body")
