@@ -42,8 +42,9 @@ from mirror.swarm.events import (
 )
 from mirror.swarm.pieces import PieceLayout
 
-# A thread costs about 60 us a call; a portion of this size is written in about 100.
-WRITE_BYTES = 512 * 1024
+# A thread costs 60 us a call on an idle machine and ten times that on a busy one; this is written in about 250. Each run
+# holds as much in memory.
+WRITE_BYTES = 1024 * 1024
 # How often a run tells how far it is, at most.
 PROGRESS_EVERY_S = 0.1
 
@@ -139,10 +140,11 @@ class PeerRuns:
             for piece in [piece for piece, run_id in self._writers.items() if run_id == run.run_id]:
                 del self._writers[piece]
         if self._runs.pop(run.run_id, None) is not None:
-            self._tell(RunFailed(run.run_id, failure))
             if failure is Failure.WRONG_SIZE:
+                # First: whether there is another size to try is asked when nobody is left.
                 self._disagreed(run.source_id, run.told_bytes)
-            elif failure is not Failure.BUSY:
+            self._tell(RunFailed(run.run_id, failure))
+            if failure not in (Failure.BUSY, Failure.WRONG_SIZE):
                 self._failed(run.source_id)
 
     async def _fetch(self, run: _Run) -> None:
