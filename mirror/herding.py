@@ -2,7 +2,7 @@
 claims. A part of the composition root; decides nothing else.
 
 Substitutions: without `--origin steer` there are no claims, and what nobody has is a miss; a directory store shows no
-ingests.
+ingests. With `--verify always`, and for clients that are not seen to verify, nothing goes past the herd's own hash.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from mirror.peer.channels import Channels, Me
 from mirror.peer.client import PeerClient
 from mirror.peer.news import News
 from mirror.peer.strangers import Strangers
+from mirror.peer.streams import PeerStreams
 from mirror.relay.spool import Spool
-from mirror.settings.model import ContainerdStoreSettings, OriginUse, ServeSettings
+from mirror.settings.model import ContainerdStoreSettings, OriginUse, ServeSettings, Verify
 from mirror.steer.claims import Claims
 from mirror.store.base import ContentStore
 
@@ -88,9 +89,17 @@ async def herding(settings: ServeSettings, around: HerdAround) -> AsyncIterator[
             spool=spool,
             count_bytes=around.metrics.peer_received_bytes.inc,
             clock=time.monotonic,
+            streams=_streams(settings, around),
         )
         made.append(Herd(ports, random.Random()))
         yield made[0], channels
+
+
+def _streams(settings: ServeSettings, around: HerdAround) -> PeerStreams | None:
+    """Only containerd is seen to verify what it gets."""
+    if settings.verify is Verify.ALWAYS or not isinstance(settings.store, ContainerdStoreSettings):
+        return None
+    return PeerStreams(around.client.contacts, around.strangers)
 
 
 def ingests_of(settings: ServeSettings, content_root: Callable[[], Path | None]) -> IngestWatch:

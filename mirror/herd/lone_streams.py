@@ -71,7 +71,9 @@ class LoneStreams:
 
     def takes(self, reading: Reading) -> bool:
         """False: the swarm is to bring it. True: it comes from here, or falls back."""
-        if self._ports.streams is None or self._reading is not None or self._choose(reading) is Answer.SWARM:
+        if self._ports.streams is None or self._ports.ingests.unavailable is not None:
+            return False
+        if self._reading is not None or self._choose(reading) is Answer.SWARM:
             return False
         self._reading = reading
         self._spawn(self._open(reading))

@@ -37,6 +37,13 @@ class OriginUse(StrEnum):
     OFF = "off"
 
 
+class Verify(StrEnum):
+    """What of a layer is hashed here before its end is handed to containerd, which hashes all of it."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+
+
 class StaleTags(StrEnum):
     """Whether the fallback host may be asked for tags."""
 
@@ -167,6 +174,7 @@ class ServeSettings:
     mirrors: tuple[str, ...]
     filters: tuple[re.Pattern[str], ...]
     origin: OriginUse
+    verify: Verify
     tags: Tags
     stale_private: tuple[ImageScope, ...]
     protect: tuple[ImageScope, ...]

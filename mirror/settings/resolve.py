@@ -80,6 +80,7 @@ def serve(values: Values, around: Surroundings, default_data_dir: Path) -> Resol
         mirrors=values.all(table.MIRROR),
         filters=values.all(table.FILTER),
         origin=values.one(table.ORIGIN),
+        verify=values.one(table.VERIFY),
         tags=values.one(table.TAGS),
         stale_private=values.all(table.STALE_PRIVATE),
         protect=values.all(table.PROTECT),

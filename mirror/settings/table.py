@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 from mirror.log import LogFormat, LogLevel
 from mirror.settings import values
-from mirror.settings.model import OriginUse, StaleTags, StoreKind, Switch, Tags
+from mirror.settings.model import OriginUse, StaleTags, StoreKind, Switch, Tags, Verify
 
 Value_co = TypeVar("Value_co", covariant=True)
 
@@ -260,6 +260,18 @@ ORIGIN = Setting(
     example="relay",
     commands=_SERVE,
 )
+VERIFY = Setting(
+    name="verify",
+    shape="auto|always",
+    parse=values.choice(Verify),
+    help="Which layers are hashed here, too. auto: not one that comes from one complete peer straight into containerd, "
+    "which refuses it if it is wrong; then the daemon throws it away and leaves that peer aside. always: every layer, "
+    "and containerd gets the end of none that is wrong; costs more CPU, and a file for each. Manifests and what is "
+    "below 1 MiB are always hashed.",
+    default="auto",
+    example="always",
+    commands=_SERVE,
+)
 STALE_PRIVATE = Setting(
     name="stale-private",
     shape="REGISTRY[/PATH]",
@@ -381,6 +393,7 @@ TABLE: tuple[Setting[object], ...] = (
     MIRROR,
     FILTER,
     ORIGIN,
+    VERIFY,
     TAGS,
     STALE_PRIVATE,
     PROTECT,

@@ -30,6 +30,7 @@ from mirror.settings.model import (
     ServeSettings,
     StaleTags,
     Tags,
+    Verify,
 )
 from tests.support.channel_hosts import channel_host
 from tests.support.dht_hosts import POLL_S, dht_host, until
@@ -84,6 +85,7 @@ def settings(folder: Path, bootstrap: tuple[Bootstrap, ...] = ()) -> ServeSettin
         mirrors=(),
         filters=(),
         origin=OriginUse.OFF,
+        verify=Verify.AUTO,
         tags=Tags.OFF,
         stale_private=(),
         protect=(),

@@ -123,7 +123,7 @@ def test_a_bad_variable_is_exit_code_2(
         (["serve", "--peer-addr"], "Option '--peer-addr' requires an argument"),
         (["serve", "extra"], "unexpected extra argument"),
         (["no-such-command"], "No such command 'no-such-command'"),
-        (["serve", "--verify", "always"], "No such option '--verify'"),
+        (["serve", "--no-such", "x"], "No such option '--no-such'"),
         ([], "Usage: peili"),
     ],
 )

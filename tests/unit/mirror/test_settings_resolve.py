@@ -28,6 +28,7 @@ from mirror.settings.model import (
     StaleTags,
     StaticBootstrap,
     Tags,
+    Verify,
 )
 from mirror.settings.resolve import Resolved, Surroundings
 from mirror.settings.table import Command
@@ -65,6 +66,7 @@ def test_the_defaults() -> None:
             mirrors=(),
             filters=(),
             origin=OriginUse.STEER,
+            verify=Verify.AUTO,
             tags=Tags.UPSTREAM,
             stale_private=(),
             protect=(),
@@ -101,6 +103,7 @@ def test_everything_set() -> None:
         mirror=("ghcr.io",),
         filter=("^a", "b$"),
         origin="relay",
+        verify="always",
         tags="upstream",
         stale_private=("r.example/base",),
         protect=("Docker.io/library", "r.example:5000"),
@@ -133,6 +136,7 @@ def test_everything_set() -> None:
             mirrors=("ghcr.io",),
             filters=(re.compile("^a"), re.compile("b$")),
             origin=OriginUse.RELAY,
+            verify=Verify.ALWAYS,
             tags=Tags.UPSTREAM,
             stale_private=(ImageScope("r.example", "base"),),
             protect=(ImageScope("docker.io", "library"), ImageScope("r.example:5000", "")),
@@ -426,6 +430,7 @@ def test_described_is_what_the_log_shows() -> None:
         "mirrors": [],
         "filters": ["^a", "b"],
         "origin": "steer",
+        "verify": "auto",
         "tags": "upstream",
         "stale_private": [],
         "protect": [],
