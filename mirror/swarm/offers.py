@@ -52,18 +52,20 @@ class Offers(Generic[N]):
         self._params = params
         self._rng = rng
         self._neighbours: dict[N, _Neighbour] = {}
-        self._rarity = Rarity()
         self._own = 0
         self._is_fed = False
+        # Not everybody is told of everything (rule 4). Changes in `look` alone; what follows counts meanwhile.
+        self.is_careful = False
+        self._rarity = Rarity()
         # When the origin began to bring pieces, and how many were there before.
         self._fed_at = -math.inf
         self._fed_from_count = 0
-        self._ended_at = -math.inf
-        # A neighbour has them, or has an open offer of them.
+        self._ended_at = math.inf
+        # Pieces of open offers; and those that a neighbour has, too.
+        self._open = 0
         self._placed = 0
         # How long an offer is open, as a rule.
         self._open_s = 0.0
-        self._looked_at = -math.inf
 
     # -- neighbours ------------------------------------------------------------------------------------------------
 
@@ -72,36 +74,28 @@ class Offers(Generic[N]):
 
     def left(self, name: N) -> None:
         gone = self._neighbours.pop(name, None)
-        if gone is not None:
+        if gone is not None and self.is_careful:
             self._rarity.remove(gone.has)
-            self._replace()
+            self._place()
 
     def has(self, name: N, mask: int, now: float) -> None:
         """All that he has."""
         neighbour = self._neighbours.get(name)
         if neighbour is None:
             return
-        new = mask & ~neighbour.has
-        self._rarity.remove(neighbour.has & ~mask)
-        self._rarity.add(new)
+        new, lost = mask & ~neighbour.has, neighbour.has & ~mask
         neighbour.has = mask
-        for other in self._neighbours.values():
-            for piece in [piece for piece in other.open if new >> piece & 1]:
-                open_s = now - other.open.pop(piece)
-                if other is neighbour:
-                    other.ignored_count = 0
-                    self._open_s += (open_s - self._open_s) * (OPEN_GAIN if self._open_s else 1)
-        self._replace()
+        if not self.is_careful:
+            return
+        self._rarity.remove(lost)
+        self._rarity.add(new)
+        if new & self._open:
+            self._had(neighbour, new, now)
+        if lost:
+            self._place()
+        self._placed |= new
 
     # -- what they may be told -------------------------------------------------------------------------------------
-
-    @property
-    def is_careful(self) -> bool:
-        """Not everybody is told of everything (rule 4)."""
-        if self._is_fed:
-            return True
-        is_young = self._looked_at - self._ended_at < self._params.offers_after_s
-        return is_young and bool(self._lacking())
 
     def told(self, name: N) -> int:
         """What he may be told of, and what he was told of before."""
@@ -114,18 +108,17 @@ class Offers(Generic[N]):
 
     def look(self, own: int, is_fed: bool, now: float) -> None:
         """`own`: what this host holds, `is_fed`: from the origin, now."""
-        self._looked_at = now
         count = own.bit_count()
         if is_fed and not self._is_fed:
-            self._fed_from_count = count
-            for neighbour in self._neighbours.values():
-                neighbour.told |= self._own
+            self._begin(count)
         elif self._is_fed and not is_fed:
             self._ended_at = now
         if count <= self._fed_from_count:
             # The origin has brought nothing yet.
             self._fed_at = now
         self._own, self._is_fed = own, is_fed
+        if self.is_careful and not is_fed and (now >= self._careful_until() or not self._lacking()):
+            self._end()
         if not self.is_careful:
             return
         self._withdraw_late(now)
@@ -139,9 +132,32 @@ class Offers(Generic[N]):
             open_count += 1
 
     def next_timer(self) -> float | None:
-        """When an offer has been open for too long."""
-        times = [min(one.open.values()) for one in self._neighbours.values() if one.open]
-        return min(times) + self._late_s() if times else None
+        """When an offer has been open for too long, or all this is over."""
+        if not self.is_careful:
+            return None
+        times = [min(one.open.values()) + self._late_s() for one in self._neighbours.values() if one.open]
+        if not self._is_fed:
+            times.append(self._careful_until())
+        return min(times, default=None)
+
+    def _careful_until(self) -> float:
+        return self._ended_at + self._params.offers_after_s
+
+    def _begin(self, count: int) -> None:
+        self._fed_from_count = count
+        for one in self._neighbours.values():
+            if not self.is_careful:
+                one.told |= self._own
+        self.is_careful = True
+        self._rarity = Rarity()
+        for one in self._neighbours.values():
+            self._rarity.add(one.has)
+        self._place()
+
+    def _end(self) -> None:
+        self.is_careful = False
+        for one in self._neighbours.values():
+            one.open.clear()
 
     # -- offers ----------------------------------------------------------------------------------------------------
 
@@ -156,11 +172,14 @@ class Offers(Generic[N]):
 
     def _withdraw_late(self, now: float) -> None:
         late_s = self._late_s()
+        is_any = False
         for neighbour in self._neighbours.values():
             for piece in [piece for piece, since in neighbour.open.items() if now - since >= late_s]:
                 del neighbour.open[piece]
                 neighbour.ignored_count += 1
-                self._placed &= ~(1 << piece)
+                is_any = True
+        if is_any:
+            self._place()
 
     def _offer(self, piece: int, now: float) -> bool:
         best: list[_Neighbour] = []
@@ -175,7 +194,7 @@ class Offers(Generic[N]):
                 best.append(one)
         if not best:
             return False
-        self._open(self._rng.choice(best), piece, now)
+        self._show(self._rng.choice(best), piece, now)
         return True
 
     def _offer_again(self, now: float) -> bool:
@@ -184,14 +203,25 @@ class Offers(Generic[N]):
         for one in idle:
             useful = self._own & ~one.has & ~one.told
             if useful:
-                self._open(one, some_piece(self._rarity.rarest(useful), self._rng), now)
+                self._show(one, some_piece(self._rarity.rarest(useful), self._rng), now)
                 return True
         return False
 
-    def _open(self, neighbour: _Neighbour, piece: int, now: float) -> None:
+    def _show(self, neighbour: _Neighbour, piece: int, now: float) -> None:
         neighbour.told |= 1 << piece
         neighbour.open[piece] = now
+        self._open |= 1 << piece
         self._placed |= 1 << piece
+
+    def _had(self, neighbour: _Neighbour, new: int, now: float) -> None:
+        """These he has: whoever was offered them need not fetch them for the herd's sake."""
+        self._open &= ~new
+        for other in self._neighbours.values():
+            for piece in [piece for piece in other.open if new >> piece & 1]:
+                open_s = now - other.open.pop(piece)
+                if other is neighbour:
+                    other.ignored_count = 0
+                    self._open_s += (open_s - self._open_s) * (OPEN_GAIN if self._open_s else 1)
 
     def _lacking(self) -> int:
         """What no neighbour has."""
@@ -200,10 +230,10 @@ class Offers(Generic[N]):
             had |= one.has
         return self._own & ~had if self._neighbours else 0
 
-    def _replace(self) -> None:
-        placed = 0
+    def _place(self) -> None:
+        self._open = self._placed = 0
         for one in self._neighbours.values():
-            placed |= one.has
+            self._placed |= one.has
             for piece in one.open:
-                placed |= 1 << piece
-        self._placed = placed
+                self._open |= 1 << piece
+        self._placed |= self._open

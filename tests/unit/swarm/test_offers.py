@@ -199,6 +199,57 @@ def test_care_ends_by_time() -> None:
     assert told(made, "a", "b") == [ALL, ALL]
 
 
+def test_it_says_when_care_ends_though_nothing_is_open() -> None:
+    made = offers("a", params=SwarmParams(offers_after_s=10.0, offers_again_count=0, offer_open_min_s=1.0))
+    made.look(mask(0), True, 0.0)
+    assert made.next_timer() == 1.0
+    made.look(mask(0), True, 1.0)
+    assert made.next_timer() is None, "the only neighbour was told of all"
+    made.look(mask(0), False, 3.0)
+    assert made.next_timer() == 13.0
+
+
+def test_what_somebody_has_no_more_is_offered_again() -> None:
+    made = offers("a", "b", params=SwarmParams(offers_again_count=0))
+    made.look(0, True, 0.0)
+    made.has("a", mask(0), 0.1)
+    made.look(mask(0), True, 0.2)
+    assert told(made, "a", "b") == [0, 0]
+    made.has("a", 0, 0.3)
+    made.look(mask(0), True, 0.3)
+    assert sorted(told(made, "a", "b")) == [0, mask(0)]
+
+
+def test_when_it_is_fed_anew_old_offers_take_no_room() -> None:
+    params = SwarmParams(
+        offers_min_count=1,
+        offers_again_count=0,
+        offers_after_s=10.0,
+        offers_cover_s=1e-9,
+        offer_open_min_s=100.0,
+    )
+    made = offers("a", "b", params=params)
+    made.look(mask(0), True, 0.0)
+    made.look(mask(0), False, 0.1)
+    made.look(mask(0), False, 10.1)
+    assert not made.is_careful
+    made.look(mask(0), True, 10.2)
+    made.look(mask(0, 1), True, 10.3)
+    assert made.told("a") | made.told("b") == mask(0, 1)
+
+
+def test_what_is_open_is_known_after_somebody_left() -> None:
+    params = SwarmParams(offers_min_count=2, offers_again_count=0, offers_cover_s=1e-9)
+    made = offers("a", "b", params=params)
+    made.look(mask(0, 1), True, 0.0)
+    made.joined("c")
+    made.left("c")
+    for name in "ab":
+        made.has(name, made.told(name), 0.1)
+    made.look(mask_of(0, 4), True, 0.1)
+    assert made.told("a") | made.told("b") == mask_of(0, 4)
+
+
 def test_a_host_that_is_not_fed_from_the_origin_tells_all() -> None:
     made = offers("a")
     made.look(mask(0, 1), False, 0.0)
