@@ -38,7 +38,8 @@ class Digesting:
     def look(self, *, is_wanted: bool) -> None:
         """Pieces came, or it is wanted now."""
         self._is_wanted = is_wanted
-        self._changed.set()
+        if is_wanted and not self._is_over and self._own.mask >> self._hashed_count & 1:
+            self._changed.set()
 
     def dropped(self, pieces: tuple[int, ...]) -> None:
         """These came wrong: what was hashed from the first of them on is void."""

@@ -77,6 +77,7 @@ class Swarming:
         )
         self.is_resting = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
@@ -170,13 +171,20 @@ class Swarming:
         """After each round of events."""
         self.digesting.look(is_wanted=is_hash_wanted and self.is_fetching)
         at = None if self.is_resting else self._swarm.next_timer()
+        if at == self._timer_at:
+            return
+        self._timer_at = at
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if at is not None:
             delay_s = max(0.0, at - self._ports.clock())
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(delay_s, self._tell, swarming.Timer())
+            self._timer = loop.call_later(delay_s, self._time_has_come)
+
+    def _time_has_come(self) -> None:
+        self._timer = self._timer_at = None
+        self._tell(swarming.Timer())
 
     def rest(self) -> None:
         """Nothing is to be fetched."""
