@@ -405,9 +405,6 @@ class Transfer:
         if is_same and is_hopeful:
             # Somebody is being asked, or has nothing yet: that is no end.
             return
-        if progress != told:
-            self._told_progress = progress
-            self._put(progress)
         if is_any:
             self._is_gone_told = False
         elif not self._is_gone_told and not is_hopeful:
@@ -415,9 +412,13 @@ class Transfer:
             if other_bytes is not None:
                 self._is_changed = True
                 self._resize(other_bytes)
-            else:
-                self._is_gone_told = True
-                self._put(on.SourcesGone())
+                return
+            # Before the progress, which alone would say that they have no more just now.
+            self._is_gone_told = True
+            self._put(on.SourcesGone())
+        if progress != told:
+            self._told_progress = progress
+            self._put(progress)
 
     def _is_useless(self, source_id: swarming.SourceId) -> bool:
         return self._swarming is not None and self._swarming.is_useless(source_id)
@@ -464,8 +465,11 @@ class Transfer:
         if size_bytes is None or not reading.is_fed:
             return
         span = reading.open(size_bytes)
+        if span is None or span.stop > size_bytes:
+            # Begun while another size was believed: its end is on its way.
+            return
         # A HEAD of a layer wants its size alone.
-        if span is not None and (not reading.is_head or size_bytes <= WHOLE_FIRST_MAX_BYTES):
+        if not reading.is_head or size_bytes <= WHOLE_FIRST_MAX_BYTES:
             assert self._swarming is not None
             # Since the last request left it rests. The ladder, which knows what neighbours have, names nobody anew.
             self._swarming.resume()

@@ -6,8 +6,8 @@ Rules
 2. Only for what containerd itself verifies and is seen to do so: large blobs, whose ingest is watched. What is small is
    verified whole before its first byte leaves, by the swarm.
 3. Not where anything is in hand already, or comes from the origin: the swarm uses that.
-4. A stream that was begun is left as soon as it is not alone any more, at the end of a piece, so that no piece is
-   fetched twice.
+4. A stream that was begun is left as soon as it is not alone any more, or what it brings is in hand, at the end of a
+   piece, so that no piece is fetched twice.
 5. A peer that broke off, or is slow where others could help, is not streamed from again.
 """
 
@@ -72,7 +72,7 @@ def choose(
     """From whom to stream."""
     if min(here.size_bytes, here.left_bytes) <= whole_first_max_bytes:
         return Answer.SWARM
-    if here.is_fed or here.is_held or here.is_suspect or not is_alone(here, standing):
+    if here.is_fed or here.is_suspect or not is_alone(here, standing):
         return Answer.SWARM
     usable = [one for one in standing.completes if one not in failed]
     if not usable:
@@ -84,7 +84,7 @@ def choose(
 
 def is_alone(here: Here, standing: Standing) -> bool:
     """Also asked again while a stream goes on."""
-    return here.readers_count == 1 and standing.others_count == 0
+    return here.readers_count == 1 and standing.others_count == 0 and not here.is_held
 
 
 def is_slow(count_bytes: int, waited_s: float, standing: Standing, source_id: SourceId) -> bool:
