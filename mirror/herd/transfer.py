@@ -241,6 +241,15 @@ class Transfer:
                 self._mesh.heard(channel, told)
         self._pump()
 
+    def distrust(self, source_id: swarming.SourceId) -> None:
+        """It sent wrong bytes of another digest. What nobody was handed yet is dropped; who reads is served on, and
+        judged by the hash."""
+        self._mesh.failed(source_id)
+        self._put(swarming.Lied(source_id))
+        if not len(self._readings):
+            self._put(swarming.SourceGone(source_id, swarming.GoneReason.REPLACED))
+        self._pump()
+
     async def _answer_digests(self, channel: Channel, first: int, stop: int) -> None:
         digests: dict[int, bytes] = {}
         if self._swarming is not None:
@@ -421,6 +430,8 @@ class Transfer:
             self._put(progress)
 
     def _is_useless(self, source_id: swarming.SourceId) -> bool:
+        if self._ports.avoided.has_lied(source_id):
+            return True
         return self._swarming is not None and self._swarming.is_useless(source_id)
 
     # -- the ladder's orders ---------------------------------------------------------------------------------------

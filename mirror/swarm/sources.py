@@ -1,8 +1,8 @@
 """What is known of each source of one blob: its pieces, its rate, its failures. Pure; decides nothing about pieces.
 
 Rules
-1. A failure makes a source rest, twice as long each time in a row; a piece that arrives forgives it. BUSY is no
-   failure: it rests shortly, by lot, so that those who were sent away do not come back together.
+1. A failure makes a source rest, twice as long each time in a row; a piece that arrives forgives it. SILENT counts
+   twice. BUSY is no failure: it rests shortly, by lot, so that those who were sent away do not come back together.
 2. ABSENT costs the piece too: it is not asked of that source again until it says anew that it has it. A complete source
    that says so holds nothing any more.
 3. A ban lasts twice as long for each earlier one that is not yet forgotten. A source that went and came again keeps its
@@ -262,7 +262,9 @@ class Sources:
         elif failure is Failure.WRONG_SIZE:
             self.holds(source, 0)
         rest_s = min(params.failure_rest_s * 2.0**source.failure_count, params.failure_rest_max_s)
-        source.failure_count = min(source.failure_count + 1, STREAK_MAX_COUNT)
+        # Silence took long to find already: who waits has no time for another.
+        count = 2 if failure is Failure.SILENT else 1
+        source.failure_count = min(source.failure_count + count, STREAK_MAX_COUNT)
         source.rests_until = max(source.rests_until, now + rest_s)
 
     def ban(self, source: Source, now: float) -> float:

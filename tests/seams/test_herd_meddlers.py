@@ -20,26 +20,33 @@ SMALL = BLOB[:3000]
 USELESS = (Meddle.ABSENT, Meddle.ERROR_500, Meddle.TRUNCATE, Meddle.STALL)
 
 
+@pytest.mark.parametrize("verify_always", [True, False], ids=["hashed", "streamed"])
 @pytest.mark.parametrize("how", USELESS)
-async def test_one_bad_source_among_good_ones_costs_nothing(how: Meddle) -> None:
+async def test_one_bad_source_among_good_ones_costs_nothing(how: Meddle, verify_always: bool) -> None:
     async with herd(0, BLOB) as bed:
         meddling = Meddling(BLOB, how)
         await bed.host(BLOB, middleware=meddling.middleware)
         await bed.host(BLOB)
-        host = await bed.host(verify_always=True)
+        host = await bed.host(verify_always=verify_always)
         pull = await host.pull(D, len(BLOB))
         assert (pull.statuses, pull.cuts, pull.origin_bytes) == ([200], [], 0)
 
 
 @pytest.mark.parametrize("how", USELESS)
-@pytest.mark.parametrize("data", [BLOB, SMALL], ids=["large", "small"])
-async def test_useless_sources_alone_hold_a_pull_for_a_moment(how: Meddle, data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("data", "verify_always"),
+    [(BLOB, True), (BLOB, False), (SMALL, True)],
+    ids=["hashed", "streamed", "small"],
+)
+async def test_useless_sources_alone_hold_a_pull_for_a_moment(
+    how: Meddle, data: bytes, verify_always: bool
+) -> None:
     """As long as it takes to find that they are: a stalled one is silent for two seconds, and is asked twice; one that
     ends its bodies early brings something each time, until it is asked for a last piece."""
     async with herd(0, data) as bed:
         meddling = Meddling(data, how)
         await bed.host(data, middleware=meddling.middleware)
-        host = await bed.host(verify_always=True)
+        host = await bed.host(verify_always=verify_always)
         async with asyncio.timeout(8 if how in (Meddle.STALL, Meddle.TRUNCATE) else 3):
             pull = await host.pull(Digest.of(data), len(data))
         assert pull.data == data
@@ -77,6 +84,16 @@ async def test_wrong_bytes_of_a_lone_source_never_make_a_blob() -> None:
             assert pull.was_discarded == [True]
         again = await ask(f"{host.mirror.registry_url}/v2/team/app/blobs/{D}", Range=f"bytes={pull.cuts[0]}-")
         assert again.status == 404
+
+
+async def test_wrong_bytes_that_went_past_the_hash_come_once() -> None:
+    """containerd finds them at its commit; when it pulls anew it has the right ones."""
+    async with herd(0, BLOB) as bed:
+        await bed.host(BLOB, middleware=Meddling(BLOB, Meddle.WRONG_BYTES).middleware)
+        host = await bed.host()
+        with pytest.raises(PullFailed, match="wrong bytes"):
+            await host.pull(D, len(BLOB))
+        assert (await host.pull(D, len(BLOB))).data == BLOB
 
 
 async def test_one_wrong_piece_costs_one_piece() -> None:

@@ -17,6 +17,8 @@ from mirror.oci.byterange import ByteRange, ByteSpan
 from mirror.oci.digest import Digest
 from mirror.peer import wire
 
+FEW_BYTES = 1024
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -24,7 +26,7 @@ class Meddle(Enum):
     NONE = auto()
     ABSENT = auto()  # 404 for what it says it holds
     ERROR_500 = auto()
-    STALL = auto()  # sends half of what was asked for, then nothing
+    STALL = auto()  # sends a few bytes, then nothing
     TRUNCATE = auto()  # sends half of what was asked for, then ends
     WRONG_BYTE = auto()  # flips the byte at `at`
     WRONG_BYTES = auto()  # flips the last byte of each 128 KiB
@@ -62,8 +64,9 @@ class Meddling:
         await response.prepare(request)
         body = bytearray(self.data[span.start : span.stop])
         if self.how in (Meddle.STALL, Meddle.TRUNCATE):
+            count_bytes = len(body) // 2 if self.how is Meddle.TRUNCATE else FEW_BYTES
             with contextlib.suppress(ConnectionError):
-                await response.write(body[: len(body) // 2])
+                await response.write(body[:count_bytes])
             if self.how is Meddle.STALL:
                 await asyncio.Event().wait()
             assert request.transport is not None

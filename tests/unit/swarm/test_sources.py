@@ -91,6 +91,44 @@ def test_what_it_is_still_said_to_hold(failure: Failure, before: int, after: int
     sources.check()
 
 
+@pytest.mark.parametrize(
+    ("failure", "count"),
+    [
+        (Failure.BROKE, 2),
+        (Failure.REFUSED, 2),
+        (Failure.SILENT, 1),
+        (Failure.ABSENT, 1),
+        (Failure.WRONG_SIZE, 1),
+        (Failure.BUSY, 99),
+    ],
+)
+def test_after_how_many_failures_nobody_should_wait_for_a_complete_source(
+    failure: Failure, count: int
+) -> None:
+    sources = made()
+    source = found(sources, "a", mask=FULL)
+    for _ in range(count - 1):
+        sources.failed(source, failure, 0, NOW)
+        assert not sources.is_useless(source, NOW)
+    sources.failed(source, failure, 0, NOW)
+    assert sources.is_useless(source, NOW) is (failure is not Failure.BUSY)
+    source.forgiven()
+    assert not sources.is_useless(source, NOW)
+
+
+def test_who_holds_nothing_yet_is_not_useless() -> None:
+    sources = made()
+    assert not sources.is_useless(found(sources, "a"), NOW)
+
+
+def test_a_liar_is_useless_while_it_is_banned() -> None:
+    sources = made()
+    source = found(sources, "a", mask=FULL)
+    until = sources.ban(source, NOW)
+    assert sources.is_useless(source, until - 1)
+    assert not sources.is_useless(source, until)
+
+
 def test_a_ban_lasts_longer_each_time_and_is_forgotten() -> None:
     sources = made()
     source = found(sources, "a")
