@@ -123,6 +123,7 @@ class Herd:
             discard_ingest=ports.store.discard_ingest,
             remember=self._remember,
             note_rate=self._note_rate,
+            lied=self._lied,
             count_bytes=ports.count_bytes,
             clock=ports.clock,
             spawn=self._spawn,
@@ -291,6 +292,15 @@ class Herd:
             transfer = self._transfers.pop(digest, None)
             if transfer is not None:
                 transfer.fail()
+
+    def _lied(self, digest: Digest, source_id: str) -> None:
+        """About one digest: what it sent of others is no better."""
+        if self._avoided.has_lied(source_id):
+            return
+        self._avoided.lied(source_id)
+        for transfer in list(self._transfers.values()):
+            if transfer.digest != digest:
+                transfer.distrust(source_id)
 
     def _remember(self, digest: Digest, for_s: float, at_both: bool) -> None:
         first_until, both_until = self._given_up.pop(digest, (0.0, 0.0))

@@ -305,7 +305,7 @@ class Mesh:
         return one
 
     def _holds(self, one: _Neighbour, size_bytes: int, bitfield: Bitfield, *, is_fed: bool) -> None:
-        if not 0 < size_bytes <= BLOB_MAX_BYTES:
+        if not 0 < size_bytes <= BLOB_MAX_BYTES or self._avoided.has_lied(str(one.channel.peer)):
             return
         one.size_bytes, one.bitfield, one.is_fed = size_bytes, bitfield, is_fed
         # What it says itself counts.

@@ -58,6 +58,7 @@ class TransferPorts:
     discard_ingest: Callable[[Digest], Awaitable[None]]
     remember: Callable[[Digest, float, bool], None]
     note_rate: Callable[[str, int, float], None]
+    lied: Callable[[Digest, swarming.SourceId], None]
     count_bytes: Callable[[int], None]
     clock: Callable[[], float]
     spawn: Callable[[Digest, Coroutine[Any, Any, None]], asyncio.Task[None]]

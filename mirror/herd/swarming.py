@@ -234,6 +234,7 @@ class Swarming:
                     source_id,
                     extra={"digest": str(self._digest)},
                 )
+                self._ports.lied(self._digest, source_id)
             case swarming.DropPieces(pieces):
                 mask = 0
                 for piece in pieces:
