@@ -310,6 +310,7 @@ class Daemon:
                 "bytes_from_peers": value("peili_bytes_total", source="peer"),
                 "bytes_from_origin": value("peili_bytes_total", source="origin"),
                 "bytes_received_from_peers": value("peili_peer_received_bytes_total"),
+                "bytes_spliced": value("peili_spliced_bytes_total"),
                 "bytes_served_to_peers": value("peili_peer_served_bytes_total"),
             }
 

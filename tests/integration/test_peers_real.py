@@ -81,6 +81,7 @@ async def bed(
     use_local_image_pull: bool = False,
     extra_config: str = "",
     wire_versions: Sequence[int | None] = (),
+    daemon_flags: Sequence[str] = (),
 ) -> AsyncIterator[Bed]:
     """All hosts find each other by the first one's address."""
     missing = netns_or_missing()
@@ -108,6 +109,7 @@ async def bed(
                 use_local_image_pull=use_local_image_pull,
                 extra_config=extra_config,
                 wire_version=wire_versions[number] if wire_versions else None,
+                daemon_flags=daemon_flags,
             )
             host.install_registry(registry.name, registry.url)
             return host

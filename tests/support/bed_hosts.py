@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,7 @@ class BedHost:
         use_local_image_pull: bool = False,
         extra_config: str = "",
         wire_version: int | None = None,
+        daemon_flags: Sequence[str] = (),
     ) -> None:
         self.link = link
         self.folder = folder
@@ -70,6 +71,7 @@ class BedHost:
                 f"--cluster-secret-file={secret}",
                 "--log-level=debug",
                 f"--bootstrap=static:{bootstrap}:{PEER_PORT}",
+                *daemon_flags,
             ],
             folder / "daemon.log",
             netns=link.netns,
