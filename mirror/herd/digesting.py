@@ -29,6 +29,8 @@ class Digesting:
         self._tell = tell
         self._hasher = digest.hasher()
         self._hashed_count = 0
+        # The first piece behind those that are being hashed now.
+        self._hashing_stop = 0
         self._generation = 0
         self._is_wanted = False
         self._is_over = False
@@ -44,13 +46,13 @@ class Digesting:
     def dropped(self, pieces: tuple[int, ...]) -> None:
         """These came wrong: what was hashed from the first of them on is void."""
         self._dropped.update(pieces)
-        if self._is_over or min(pieces) < self._hashed_count:
+        if self._is_over or min(pieces) < max(self._hashed_count, self._hashing_stop):
             self._begin_again()
 
     def _begin_again(self) -> None:
         self._generation += 1
         self._hasher = self._digest.hasher()
-        self._hashed_count = 0
+        self._hashed_count = self._hashing_stop = 0
         self._is_over = False
         self._changed.set()
 
@@ -69,6 +71,7 @@ class Digesting:
         if not count:
             return False
         generation, hasher = self._generation, self._hasher
+        self._hashing_stop = first + count
         await self._own.hash_into(hasher, layout.span(first, first + count))
         if generation != self._generation:
             return True
