@@ -1,0 +1,385 @@
+"""The neighbours of one digest: whom this host calls, what it believes, and exactly what it tells to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from mirror.discovery.base import Peer
+from mirror.herd.avoided import AVOIDED_S, Avoided
+from mirror.herd.mesh import CALLED_MAX_COUNT, DISBELIEVED_S, NEIGHBOURS_MAX_COUNT, NOTHING, Mesh, Offer
+from mirror.oci.digest import Digest
+from mirror.peer import frames, news
+from mirror.peer.channel import Channel
+from mirror.peer.channel_params import ChannelParams
+from mirror.peer.channel_socket import ChannelSocket
+from mirror.peer.errors import PeerIncompatible, PeerUnreachable
+from mirror.peer.frames import CHANNEL_VERSION, DeclineReason, Frame, LeaveReason
+from mirror.peer.news import ChannelEnd, News
+from mirror.swarm.bitfield import Bitfield
+from mirror.swarm.events import Event, GoneReason, Have, SourceFound, SourceGone, SourceKind, SourceState
+from mirror.swarm.params import SwarmParams
+from mirror.swarm.pieces import PieceLayout
+
+MIB = 1024 * 1024
+D = Digest.of(b"a layer")
+LAYOUT = PieceLayout.of(4 * MIB)
+SIZE = LAYOUT.size_bytes
+
+
+def peer(number: int) -> Peer:
+    return Peer("10.0.0.1", 1000 + number)
+
+
+def channel_to(number: int) -> Channel:
+    """A real one, whose socket nobody serves."""
+    return Channel(
+        cast(ChannelSocket, None),
+        peer(number),
+        frames.Hello(bytes(20), 1000 + number, 0, ""),
+        CHANNEL_VERSION,
+        keeps=True,
+        load_ratio=0.0,
+        on_news=lambda _channel, _told: None,
+        params=ChannelParams(),
+        clock=lambda: 0.0,
+    )
+
+
+def told(channel: Channel) -> list[Frame]:
+    """Since it was last looked."""
+    found: list[Frame] = []
+    while (message := channel._outbox.next_message(CHANNEL_VERSION)) is not None:
+        found += frames.decode_message(message, CHANNEL_VERSION)[0]
+    return found
+
+
+@dataclass
+class Bed:
+    """`reachable`: who answers a call; another is unreachable, or has no channels."""
+
+    now: float = 0.0
+    reachable: dict[Peer, Channel] = field(default_factory=dict)
+    has_none: set[Peer] = field(default_factory=set)
+    called: list[Peer] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    settled_count: int = 0
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.avoided = Avoided(lambda: self.now)
+        self.mesh = Mesh(
+            D,
+            self,
+            random.Random(1),
+            tell=self.events.append,
+            size_told=self.sizes.append,
+            settled=self._settled,
+            spawn=self._spawn,
+            clock=lambda: self.now,
+            avoided=self.avoided,
+            params=SwarmParams(),
+        )
+
+    async def run(self) -> None:
+        """As `Neighbours`."""
+
+    async def reach(self, other: Peer) -> Channel:
+        self.called.append(other)
+        await asyncio.sleep(0)
+        if other in self.has_none:
+            raise PeerIncompatible(str(other), "has no state channel")
+        if other not in self.reachable:
+            raise PeerUnreachable(str(other), "refused")
+        return self.reachable[other]
+
+    def _settled(self) -> None:
+        self.settled_count += 1
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self.tasks.append(task)
+        return task
+
+    async def calls_end(self) -> None:
+        await asyncio.gather(*self.tasks)
+
+    def comes(self, number: int, first: News | None = None) -> Channel:
+        """It calls, and joins."""
+        channel = channel_to(number)
+        self.mesh.heard(channel, first or news.PeerJoined(D))
+        return channel
+
+    def holder(self, number: int, *pieces: int, size_bytes: int = SIZE) -> Channel:
+        bitfield = Bitfield.holding(PieceLayout.of(size_bytes).count, pieces)
+        return self.comes(number, news.PeerHolds(D, size_bytes, bitfield, False))
+
+    def new_events(self) -> list[Event]:
+        found, self.events[:] = list(self.events), []
+        return found
+
+
+def none_useless(_: str) -> bool:
+    return False
+
+
+def opened(size_bytes: int = SIZE, *pieces: int) -> frames.Open:
+    held = Bitfield.holding(LAYOUT.count, pieces).to_bytes() if pieces else []
+    return frames.Open(0, str(D), size_bytes, held, False)
+
+
+def offer(*pieces: int, is_fed: bool = False) -> Offer:
+    return Offer(SIZE, Bitfield.holding(LAYOUT.count, pieces), is_fed)
+
+
+# -- whom it calls ---------------------------------------------------------------------------------------------------
+
+
+async def test_it_calls_whoever_is_named_until_there_are_enough() -> None:
+    bed = Bed()
+    for number in range(30):
+        bed.reachable[peer(number)] = channel_to(number)
+        bed.mesh.call(peer(number))
+        bed.mesh.call(peer(number))
+    await bed.calls_end()
+    assert bed.called == [peer(number) for number in range(CALLED_MAX_COUNT)]
+    assert len(bed.mesh) == CALLED_MAX_COUNT
+    assert bed.settled_count == 1, "once, when all have answered"
+
+
+async def test_whoever_calls_is_let_in_until_there_are_too_many() -> None:
+    bed = Bed()
+    channels = [bed.comes(number) for number in range(NEIGHBOURS_MAX_COUNT + 1)]
+    assert len(bed.mesh) == NEIGHBOURS_MAX_COUNT
+    assert told(channels[0]) == [opened(0)]
+    assert not any(isinstance(frame, frames.Open) for frame in told(channels[-1]))
+
+
+async def test_a_newcomer_is_told_of_some_of_the_others() -> None:
+    bed = Bed()
+    bed.comes(1)
+    bed.comes(2)
+    (first,) = [frame for frame in told(bed.comes(3)) if isinstance(frame, frames.Peers)]
+    assert len(first.peers) == 2
+
+
+async def test_names_of_others_are_called() -> None:
+    bed = Bed()
+    channel = bed.comes(1)
+    bed.avoided.unreachable(peer(3))
+    bed.mesh.heard(channel, news.PeerNames(D, (peer(2), peer(3))))
+    await bed.calls_end()
+    assert bed.called == [peer(2)]
+
+
+# -- what it believes ------------------------------------------------------------------------------------------------
+
+
+async def test_hearsay_is_good_for_one_try() -> None:
+    bed = Bed(has_none={peer(1)})
+    bed.mesh.begin(LAYOUT)
+    bed.mesh.complete(peer(1))
+    await bed.calls_end()
+    name = str(peer(1))
+    assert bed.new_events() == [SourceFound(name, SourceKind.PEER, True, 0)], "it may have no channel"
+    assert bed.mesh.is_hopeful(none_useless)
+    bed.mesh.failed(name)
+    assert bed.new_events() == [SourceGone(name, GoneReason.UNREACHABLE)]
+    assert not bed.mesh.is_hopeful(none_useless)
+    bed.mesh.complete(peer(1))
+    await bed.calls_end()
+    assert bed.new_events() == []
+    bed.now += DISBELIEVED_S
+    bed.mesh.complete(peer(1))
+    assert bed.new_events() == [SourceFound(name, SourceKind.PEER, True, 0)]
+    await bed.calls_end()
+
+
+async def test_an_unreachable_peer_is_not_called_for_each_digest() -> None:
+    bed = Bed()
+    bed.mesh.begin(LAYOUT)
+    bed.mesh.complete(peer(1))
+    await bed.calls_end()
+    assert not bed.mesh.is_hopeful(none_useless)
+    bed.mesh.complete(peer(1))
+    assert bed.called == [peer(1)]
+    bed.mesh.call(peer(1))
+    await bed.calls_end()
+    assert bed.called == [peer(1)] * 2, "whom an arbiter names is called"
+    bed.now += AVOIDED_S
+    bed.mesh.complete(peer(1))
+    await bed.calls_end()
+    assert bed.called == [peer(1)] * 3
+
+
+async def test_a_neighbours_own_word_is_better_than_hearsay() -> None:
+    bed = Bed()
+    bed.mesh.begin(LAYOUT)
+    bed.holder(1, 0)
+    bed.mesh.complete(peer(1))
+    assert bed.mesh.completes() == []
+    assert [event for event in bed.new_events() if isinstance(event, SourceFound)] == [
+        SourceFound(str(peer(1)), SourceKind.PEER, False, 0)
+    ]
+    await bed.calls_end()
+
+
+async def test_what_was_said_before_the_swarm_began_is_told_then() -> None:
+    bed = Bed()
+    channel = bed.holder(1, 0)
+    bed.mesh.heard(channel, news.PeerHas(D, (2,)))
+    assert bed.new_events() == []
+    assert bed.sizes == [SIZE]
+    bed.mesh.begin(LAYOUT)
+    name = str(peer(1))
+    assert bed.new_events() == [
+        SourceFound(name, SourceKind.PEER, False, 0),
+        SourceState(name, Bitfield.holding(4, [0, 2]), 0.0, False),
+    ]
+    bed.mesh.heard(channel, news.PeerHas(D, (1,)))
+    assert bed.new_events() == [Have(name, (1,))]
+
+
+async def test_a_neighbour_with_another_size_is_no_source() -> None:
+    bed = Bed()
+    bed.mesh.begin(LAYOUT)
+    channel = bed.holder(1, 0, size_bytes=3 * MIB)
+    bed.mesh.heard(channel, news.PeerHas(D, (1,)))
+    assert bed.new_events() == []
+    assert bed.mesh.sizes() == {3 * MIB}
+
+
+async def test_a_complete_peer_that_names_another_size_does_not_count() -> None:
+    bed = Bed(has_none={peer(1)})
+    bed.mesh.begin(LAYOUT)
+    bed.mesh.complete(peer(1))
+    await bed.calls_end()
+    bed.new_events()
+    bed.mesh.told_size(str(peer(1)), 3 * MIB)
+    assert bed.new_events() == [SourceGone(str(peer(1)), GoneReason.CLOSED)]
+    assert not bed.mesh.is_hopeful(none_useless)
+    bed.mesh.begin(PieceLayout.of(3 * MIB))
+    assert bed.new_events() == [SourceFound(str(peer(1)), SourceKind.PEER, True, 0)]
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        (news.ChannelDown(ChannelEnd.LOST), GoneReason.UNREACHABLE),
+        (news.PeerLeft(D, LeaveReason.DONE), GoneReason.CLOSED),
+        (news.PeerLeft(D, LeaveReason.REPLACED), GoneReason.REPLACED),
+    ],
+)
+async def test_a_neighbour_that_goes(last: News, reason: GoneReason) -> None:
+    bed = Bed()
+    bed.mesh.begin(LAYOUT)
+    channel = bed.holder(1, 0)
+    bed.new_events()
+    bed.mesh.heard(channel_to(1), last)
+    assert bed.new_events() == [], "a channel that was replaced before"
+    bed.mesh.heard(channel, last)
+    assert bed.new_events() == [SourceGone(str(peer(1)), reason)]
+    assert not bed.mesh.is_hopeful(none_useless)
+
+
+async def test_who_left_with_all_of_it_still_serves() -> None:
+    bed = Bed()
+    bed.mesh.begin(LAYOUT)
+    channel = bed.holder(1, 0, 1, 2, 3)
+    bed.mesh.heard(channel, news.PeerLeft(D, LeaveReason.DONE))
+    assert bed.new_events()[-1] == SourceFound(str(peer(1)), SourceKind.PEER, True, 0)
+    assert bed.mesh.completes() == [peer(1)]
+
+
+async def test_a_useless_neighbour_is_no_hope_and_a_new_one_is() -> None:
+    bed = Bed()
+    bed.mesh.begin(LAYOUT)
+    bed.holder(1, 0)
+    assert not bed.mesh.is_hopeful(lambda name: name == str(peer(1)))
+    bed.comes(2)
+    assert bed.mesh.is_hopeful(lambda name: name == str(peer(1)))
+
+
+async def test_at_rest_the_swarm_hears_of_nobody_until_it_begins_again() -> None:
+    bed = Bed()
+    bed.mesh.begin(LAYOUT)
+    first = bed.holder(1, 0)
+    bed.new_events()
+    bed.mesh.rest()
+    assert bed.new_events() == [SourceGone(str(peer(1)), GoneReason.CLOSED)]
+    bed.mesh.heard(first, news.PeerHas(D, (1,)))
+    bed.holder(2, 3)
+    assert bed.new_events() == []
+    bed.mesh.begin(LAYOUT)
+    states = [event for event in bed.new_events() if isinstance(event, SourceState)]
+    assert [event.bitfield.mask for event in states] == [0b0011, 0b1000]
+
+
+# -- what it tells ---------------------------------------------------------------------------------------------------
+
+
+async def test_it_tells_the_difference() -> None:
+    bed = Bed()
+    channel = bed.comes(1)
+    assert told(channel) == [opened(0)]
+    bed.mesh.offer(offer(0, 1))
+    assert told(channel) == [opened(SIZE, 0, 1)]
+    bed.mesh.offer(offer(0, 1))
+    assert told(channel) == []
+    bed.mesh.offer(offer(0, 1, 3))
+    assert told(channel) == [frames.Have(0, [3])]
+    bed.mesh.offer(offer(3))
+    assert [type(frame) for frame in told(channel)] == [frames.State], "what was taken back is told, too"
+
+
+async def test_who_comes_late_is_told_all_at_once() -> None:
+    bed = Bed()
+    bed.mesh.offer(offer(0, 1))
+    assert told(bed.comes(1)) == [opened(SIZE, 0, 1)]
+
+
+async def test_who_declined_is_told_anew_when_it_calls() -> None:
+    """Its own pull began a moment later than this host's."""
+    bed = Bed()
+    channel = bed.reachable[peer(1)] = channel_to(1)
+    bed.mesh.call(peer(1))
+    await bed.calls_end()
+    assert told(channel) == [opened(0)]
+    channel._outbox.declined(0)
+    bed.mesh.heard(channel, news.PeerDeclined(D, DeclineReason.ABSENT))
+    bed.mesh.offer(offer(0))
+    assert told(channel) == []
+    assert len(bed.mesh) == 0
+    bed.mesh.heard(channel, news.PeerJoined(D))
+    (frame,) = told(channel)
+    assert isinstance(frame, frames.Open)
+    assert (frame.stream, frame.held) == (1, b"\x80")
+
+
+async def test_who_says_that_it_has_not_what_others_said_is_not_believed() -> None:
+    bed = Bed()
+    channel = bed.reachable[peer(1)] = channel_to(1)
+    bed.mesh.begin(LAYOUT)
+    bed.mesh.complete(peer(1))
+    await bed.calls_end()
+    bed.new_events()
+    bed.mesh.heard(channel, news.PeerDeclined(D, DeclineReason.ABSENT))
+    assert bed.new_events() == [SourceGone(str(peer(1)), GoneReason.UNREACHABLE)]
+    assert not bed.mesh.is_hopeful(none_useless)
+
+
+async def test_at_the_end_all_are_told() -> None:
+    bed = Bed()
+    channel = bed.comes(1)
+    told(channel)
+    bed.mesh.offer(NOTHING)
+    bed.mesh.close()
+    assert told(channel) == [frames.Close(0, LeaveReason.DONE)]
+    bed.mesh.call(peer(2))
+    assert bed.called == []
