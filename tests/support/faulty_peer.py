@@ -53,6 +53,8 @@ class FaultyPeer:
     sent_spans: list[ByteSpan] = field(default_factory=list)
     # How many GETs it fails; None: all.
     faults_count: int | None = None
+    # Other bytes than it has.
+    sent_instead: bytes | None = None
 
 
 @contextlib.asynccontextmanager
@@ -143,7 +145,8 @@ async def _answer(
     if made.fault is Fault.WRONG_RANGE:
         span = ByteSpan(span.start + 1, span.stop)
     partial = byte_range is not None and made.fault is not Fault.IGNORE_RANGE
-    body = bytearray(made.data.ljust(told_bytes, b"\0")[span.start : span.stop])
+    data = made.data if made.sent_instead is None else made.sent_instead
+    body = bytearray(data.ljust(told_bytes, b"\0")[span.start : span.stop])
     stop_at = span.stop
     if made.fault in (Fault.FIN, Fault.RST, Fault.STALL):
         stop_at = min(span.stop, made.at)

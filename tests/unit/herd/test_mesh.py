@@ -130,7 +130,9 @@ def none_useless(_: str) -> bool:
 
 
 def opened(size_bytes: int = SIZE, *pieces: int) -> frames.Open:
-    held = Bitfield.holding(LAYOUT.count, pieces).to_bytes() if pieces else []
+    held: bytes | list[tuple[int, int]] = []
+    if pieces:
+        held = Bitfield.holding(LAYOUT.count, pieces).to_bytes()
     return frames.Open(0, str(D), size_bytes, held, False)
 
 
