@@ -6,7 +6,7 @@ PY := .venv/bin/python
 # The caller's umask and locale must not change a test.
 export LC_ALL := C.UTF-8
 
-.PHONY: help demo test test-all unit check format protos locks docs bench-serve bench-dht bench-herd bench-sim fuzz tools clean
+.PHONY: help demo test test-all unit check format protos locks docs bench-serve bench-splice bench-dht bench-herd bench-sim fuzz tools clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -44,6 +44,9 @@ docs: venv-dev ## regenerates docs/settings.md
 
 bench-serve: venv-dev tools ## idle memory, a manifest hit and a 1 GiB blob, next to nginx: one JSON line
 	@$(PY) -m tests.bench.serve $(ARGS)
+
+bench-splice: venv-dev tools ## a 1 GiB layer from a peer to containerd by splice, copy and spool: one JSON line
+	@$(PY) -m tests.bench.splice $(ARGS)
 
 bench-dht: venv-dev ## lookups, announces and rest of 50 to 5,000 nodes, beside a bare ping: JSON lines
 	@$(PY) -m tests.bench.dht $(ARGS)

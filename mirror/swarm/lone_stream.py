@@ -24,9 +24,10 @@ from mirror.swarm.events import SourceId
 SLOW_BYTES_S = 4_000_000
 # Shorter samples are noise.
 SLOW_SAMPLE_S = 2.0
-# Containerd flushes a blob before it commits it. A blob that takes longer than this is looked at: a disk for 200 MB/s,
-# and half a second for what else containerd does. Hashing it in vain costs 0.7 CPU-seconds a GB.
-COMMIT_MIN_S = 0.5
+# containerd flushes a blob before it commits it. One that takes longer than this is hashed: a disk takes 200 MB/s, and
+# all else a quarter of a second. Until a wrong one is thrown away every pull of the image fails; to hash a right one in
+# vain costs 0.7 CPU-seconds a GB.
+COMMIT_MIN_S = 0.25
 COMMIT_MAX_S = 5.0
 COMMIT_BYTES_S = 200_000_000
 # A complete provider names those who joined with its own state: about two round trips after it was called. Who does not

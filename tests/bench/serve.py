@@ -56,13 +56,13 @@ def main() -> int:
     parser.add_argument("--idle-seconds", type=int, default=IDLE_SECONDS)
     arguments = parser.parse_args()
     if os.geteuid() == 0 and NAMESPACE_MARK not in os.environ:
-        _enter_namespace()
+        enter_namespace("tests.bench.serve")
     for name in ("nginx", "wrk"):
         found = tool(name)
         if isinstance(found, Missing):
             print(f"bench-serve cannot run: {found}", file=sys.stderr)
             return 1
-    idle_percent = _idle_cpu_percent()
+    idle_percent = idle_cpu_percent()
     with tempfile.TemporaryDirectory(prefix="peili-bench-") as text:
         result = _measure(Path(text), arguments.idle_seconds)
     result["idle_cpu_percent_before"] = round(idle_percent, 1)
@@ -133,7 +133,7 @@ class _Server:
         self.pids = pids
 
     def cpu_s(self) -> float:
-        return sum(_cpu_s(pid) for pid in self.pids)
+        return sum(cpu_s(pid) for pid in self.pids)
 
 
 class _Peili(_Server):
@@ -170,7 +170,7 @@ def _fill(store: Path) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _peili(work: Path) -> Iterator[_Peili]:
-    ports = _free_ports(3)
+    ports = free_ports(3)
     secret = work / "secret"
     secret.write_bytes(base64.b64encode(SECRET.secrets[0]))
     secret.chmod(0o600)
@@ -189,14 +189,14 @@ def _peili(work: Path) -> Iterator[_Peili]:
     for name, port in zip(("registry", "peer", "admin"), ports, strict=True):
         command += [f"--{name}-addr", f"127.0.0.1:{port}"]
     process = subprocess.Popen(["taskset", "-c", "0", *command], stdin=subprocess.DEVNULL)
-    with _ended(process):
-        _wait_until(lambda: _ready(f"http://127.0.0.1:{ports[2]}/readyz"))
+    with ended(process):
+        wait_until(lambda: _ready(f"http://127.0.0.1:{ports[2]}/readyz"))
         yield _Peili(ports[0], ports[1], ports[2], process.pid)
 
 
 @contextlib.contextmanager
 def _nginx(work: Path) -> Iterator[_Server]:
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     (work / "nginx").mkdir()
     config = work / "nginx.conf"
     config.write_text(
@@ -225,14 +225,14 @@ http {{
         str(work / "nginx"),
     ]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    with _ended(process):
-        _wait_until(lambda: _ready(f"http://127.0.0.1:{port}/oci-layout"))
+    with ended(process):
+        wait_until(lambda: _ready(f"http://127.0.0.1:{port}/oci-layout"))
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         yield _Server(port, [int(pid) for pid in children])
 
 
 @contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
     finally:
@@ -262,7 +262,7 @@ def _wrk(server: _Server, url: str) -> dict[str, float]:
 
 def _download(server: _Server, path: str) -> dict[str, float]:
     before_s, started_s = server.cpu_s(), time.monotonic()
-    received = _receive(
+    received = receive(
         server.port, f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode()
     )
     elapsed_s = time.monotonic() - started_s
@@ -287,7 +287,7 @@ def _bare_sendfile(file: Path) -> dict[str, float]:
             connection.close()
             os._exit(0)
         started_s = time.monotonic()
-        received = _receive(listener.getsockname()[1], b"")
+        received = receive(listener.getsockname()[1], b"")
         elapsed_s = time.monotonic() - started_s
         _, _, usage = os.wait4(pid, 0)
     assert received == BLOB_BYTES
@@ -295,7 +295,7 @@ def _bare_sendfile(file: Path) -> dict[str, float]:
     return {"cpu_s_per_gb": (usage.ru_utime + usage.ru_stime) / gigabytes, "gb_per_s": gigabytes / elapsed_s}
 
 
-def _receive(port: int, request: bytes) -> int:
+def receive(port: int, request: bytes) -> int:
     os.sched_setaffinity(0, {1})
     buffer = bytearray(READ_BYTES)
     received = 0
@@ -307,10 +307,10 @@ def _receive(port: int, request: bytes) -> int:
     return received
 
 
-def _enter_namespace() -> None:
+def enter_namespace(module: str) -> None:
     script = (
         "ip link set lo up && echo reno >/proc/sys/net/ipv4/tcp_congestion_control && "
-        f'exec "{sys.executable}" -m tests.bench.serve "$@"'
+        f'exec "{sys.executable}" -m {module} "$@"'
     )
     os.environ[NAMESPACE_MARK] = "1"
     unshare = shutil.which("unshare")
@@ -318,7 +318,7 @@ def _enter_namespace() -> None:
     os.execv(unshare, [unshare, "--net", "sh", "-ec", script, "bench", *sys.argv[1:]])
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for sock in sockets:
@@ -334,7 +334,7 @@ def _ready(url: str) -> bool:
         return False
 
 
-def _wait_until(done: object, limit_s: float = 20.0) -> None:
+def wait_until(done: object, limit_s: float = 20.0) -> None:
     assert callable(done)
     deadline = time.monotonic() + limit_s
     while not done():
@@ -343,7 +343,7 @@ def _wait_until(done: object, limit_s: float = 20.0) -> None:
         time.sleep(0.05)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """CPU time of all threads, in nanoseconds' resolution: ticks of 10 ms are too coarse for one blob."""
     threads = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
@@ -355,7 +355,7 @@ def _status_kib(pid: int, name: str) -> int:
     return int(found[1])
 
 
-def _idle_cpu_percent() -> float:
+def idle_cpu_percent() -> float:
     def read() -> tuple[int, int]:
         numbers = [int(text) for text in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
         return numbers[3] + numbers[4], sum(numbers)

@@ -233,7 +233,8 @@ async def test_a_peer_killed_mid_blob_costs_nothing_but_itself(short_folder: Pat
 async def test_a_peer_that_lies_spoils_one_pull_at_most_and_no_later_one(
     short_folder: Path, version: str
 ) -> None:
-    """Without `Content.Abort` the wrong ingest stays, and containerd refuses every later pull of the image."""
+    """Without `Content.Abort` the wrong ingest stays, and containerd refuses every later pull of the image. A streamed
+    layer is found wrong a moment after containerd refused it."""
     image = build_image(next(_SEEDS), [3_000_000])
     layer = image.layers[0].content
     async with contextlib.AsyncExitStack() as stack:
@@ -246,6 +247,7 @@ async def test_a_peer_that_lies_spoils_one_pull_at_most_and_no_later_one(
         first = await cri_pull(host.containerd, by_tag)
         assert liar.gets, "the liar was not asked"
         if isinstance(first, PullFailed):
+            await host.wait(lambda: "sent wrong bytes" in host.daemon.log())
             await pulled(host, by_tag)
         async with Client(host.containerd.socket) as client:
             held = [chunk async for chunk in client.content("k8s.io").read(image.layers[0].digest)]
