@@ -5,9 +5,11 @@ claims, with an origin that gives as much as the test lets it.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from pathlib import Path
 
+from mirror.oci.byterange import ByteSpan
 from mirror.oci.digest import Digest
 from tests.support.herd_hosts import MIB, herd, pulling
 from tests.support.mirror_host import ask
@@ -127,6 +129,75 @@ async def test_the_spool_is_given_back_after_the_commit() -> None:
         bed.cluster.withdraw(str(D), first.peer)
         late = await bed.host()
         assert (await late.pull(D, len(BLOB))).statuses == [200]
+
+
+async def test_what_is_on_its_way_is_lent_as_far_as_it_is_here() -> None:
+    async with herd(2, BLOB) as bed:
+        bed.origin.allow(HALF)
+        async with pulling(bed.hosts, BLOB) as pulls:
+            await pulls.reach(HALF)
+            for host in bed.hosts:
+                lender = host.mirror.herd
+                assert lender.size_bytes(D) == len(BLOB)
+                with lender.lend(D, ByteSpan(5, HALF)) as portions:
+                    assert portions is not None
+                    lent = b"".join(
+                        os.pread(one.descriptor, one.span.length_bytes, one.span.start) for one in portions
+                    )
+                    assert lent == BLOB[5:HALF]
+                for span in (ByteSpan(5, HALF + 1), ByteSpan(0, len(BLOB) + 1), ByteSpan(5, 5)):
+                    with lender.lend(D, span) as portions:
+                        assert portions is None
+                with lender.lend(Digest.of(b"another"), ByteSpan(0, 1)) as portions:
+                    assert portions is None
+
+
+async def test_a_pull_that_is_cancelled_and_begun_again_is_fed() -> None:
+    """As a kubelet does after its deadline."""
+    async with herd(2, BLOB) as bed:
+        bed.origin.allow(HALF)
+        async with pulling(bed.hosts, BLOB) as pulls:
+            await pulls.reach(HALF)
+            claimant = bed.named(bed.arbiter.granted[0])
+            waiter = next(host for host in bed.hosts if host is not claimant)
+            pulls.tasks[bed.hosts.index(waiter)].cancel()
+            async with pulling([waiter], BLOB) as again:
+                await again.reach(HALF)
+                bed.origin.allow(None)
+                await again.done()
+                await pulls.done()
+        assert [pull.statuses for pull in again] == [[200]]
+        assert bed.origin.total_bytes == len(BLOB)
+
+
+async def test_a_claimant_whose_pull_is_begun_again_goes_on_by_itself() -> None:
+    """Alone it costs what it costs without a mirror."""
+    async with herd(1, BLOB) as bed:
+        bed.origin.allow(HALF)
+        async with pulling(bed.hosts, BLOB) as pulls:
+            await pulls.reach(HALF)
+        bed.origin.allow(None)
+        pull = await bed.hosts[0].pull(D, len(BLOB))
+        assert (pull.data == BLOB, len(pull.cuts) <= 1) == (True, True)
+        assert bed.origin.total_bytes <= len(BLOB) + HALF
+
+
+async def test_many_hosts_and_layers_at_once() -> None:
+    """Four layers on six hosts: one copy of each."""
+    layers = [random.Random(number).randbytes(3 * MIB + number) for number in range(4)]
+    async with herd(6, *layers) as bed, asyncio.timeout(60):
+        await asyncio.gather(
+            *(host.pull(Digest.of(layer), len(layer)) for host in bed.hosts for layer in layers)
+        )
+        assert bed.origin.total_bytes == sum(len(layer) for layer in layers)
+
+
+async def test_without_an_arbiter_each_goes_to_the_origin_soon() -> None:
+    async with herd(3, SMALL) as bed:
+        bed.arbiter.is_gone = True
+        async with pulling(bed.hosts, SMALL) as pulls:
+            await pulls.done()
+        assert all(pull.data == SMALL for pull in pulls)
 
 
 async def test_no_descriptor_is_left_behind() -> None:

@@ -21,7 +21,6 @@ from mirror.discovery.base import Discovery, Peer
 from mirror.herd.herd import Herd, HerdPorts, find_with
 from mirror.herd.plain_claims import PlainClaims
 from mirror.ingest.base import IngestWatch
-from mirror.ingest.no_ingests import NoIngests
 from mirror.metrics import Metrics
 from mirror.oci.scope import ImageScope
 from mirror.origin.base import Prober
@@ -51,6 +50,7 @@ from mirror.tags.rules import TagPolicy
 from mirror.web.listener import Listener, bind
 from tests.support.memory_discovery import HearsayDiscovery
 from tests.support.memory_store import MemoryStore
+from tests.support.no_ingests import NoIngests
 
 SPOOL_BYTES = 1 << 30
 SECRET = ClusterSecret((b"s" * 32,))
@@ -65,6 +65,7 @@ class MirrorHost:
     peer: Peer
     client: PeerClient
     spool: Spool
+    herd: Herd
     # Registries that were asked for with a namespace, in order.
     seen: list[str]
 
@@ -211,6 +212,7 @@ async def mirror_host(
             Peer("127.0.0.1", peer_port),
             client,
             spool,
+            herd,
             seen,
         )
 
