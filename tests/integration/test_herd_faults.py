@@ -86,6 +86,7 @@ async def test_a_frozen_claimants_daemon_holds_up_nobody_else(bed: FaultBed) -> 
     await bed.check_pullable(pulls.image)
 
 
+@pytest.mark.matrix
 async def test_a_frozen_waiters_daemon_holds_up_its_own_host_only(bed: FaultBed) -> None:
     """Until it goes on, or a liveness probe ends it."""
     pulls, claimant = await struck(bed)
@@ -106,6 +107,7 @@ async def test_the_origin_goes_at_half(bed: FaultBed) -> None:
     await bed.check_pullable(pulls.image)
 
 
+@pytest.mark.matrix
 async def test_the_origin_goes_and_a_host_has_all(bed: FaultBed) -> None:
     """But for the tag, nothing is needed of it."""
     image = await bed.image()
@@ -118,6 +120,7 @@ async def test_the_origin_goes_and_a_host_has_all(bed: FaultBed) -> None:
     await bed.check_pullable(image)
 
 
+@pytest.mark.matrix
 async def test_the_arbiter_is_killed(bed: FaultBed) -> None:
     """A new one adopts the claim that runs. The arbiter's own host goes on at the origin."""
     image = await bed.image()

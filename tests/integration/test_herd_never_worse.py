@@ -59,6 +59,7 @@ async def held_by_others(bed: FaultBed) -> list[BedImage]:
     return images
 
 
+@pytest.mark.matrix
 async def test_the_host_is_parted_from_all_others(bed: FaultBed) -> None:
     """Datagrams and streams are lost in silence; its daemon knew them all a moment ago."""
     images = [await bed.image() for _ in range(ROUNDS_COUNT)]
@@ -73,6 +74,7 @@ async def test_the_host_is_parted_from_those_that_have_the_image(bed: FaultBed) 
     assert await added_s(bed, images, "parted from all providers") <= ADDED_MAX_S
 
 
+@pytest.mark.matrix
 async def test_all_peers_are_dead(bed: FaultBed) -> None:
     images = [await bed.image() for _ in range(ROUNDS_COUNT)]
     for host in bed.hosts[1:]:
@@ -87,6 +89,7 @@ async def test_all_providers_are_dead(bed: FaultBed) -> None:
     assert await added_s(bed, images, "all providers are dead") <= ADDED_MAX_S
 
 
+@pytest.mark.matrix
 async def test_the_hosts_own_daemon_is_dead(bed: FaultBed) -> None:
     images = [await bed.image() for _ in range(ROUNDS_COUNT)]
     await bed.hosts[0].daemon.kill()
