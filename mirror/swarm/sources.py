@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from mirror.swarm.bitfield import mask_of
 from mirror.swarm.events import Failure, SourceFound, SourceId, SourceKind
@@ -127,6 +128,16 @@ class Source:
     def forgiven(self) -> None:
         self.failure_count = 0
         self.busy_count = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What peers that may be of use have together: which pieces, whether one has all of them, and whether one gets more
+    of them from the origin."""
+
+    mask: int
+    is_complete: bool
+    is_fed_from_origin: bool
 
 
 class Sources:
@@ -291,6 +302,16 @@ class Sources:
         for source in self._by_id.values():
             source.distrusted = 0
         return True
+
+    def reach(self, now: float) -> Reach:
+        """Of those that are present and may be of use."""
+        mask, is_complete, is_fed = 0, False, False
+        for source in self:
+            if source.kind is SourceKind.PEER and not self.is_useless(source, now):
+                mask |= source.mask
+                is_complete = is_complete or source.is_complete
+                is_fed = is_fed or source.is_fed_from_origin
+        return Reach(mask, is_complete, is_fed)
 
     def check(self) -> None:
         counts = Rarity()

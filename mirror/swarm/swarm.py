@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import assert_never
 
@@ -59,7 +58,7 @@ from mirror.swarm.params import SwarmParams
 from mirror.swarm.pieces import PieceLayout
 from mirror.swarm.requests import Requests
 from mirror.swarm.runs import Run, Runs
-from mirror.swarm.sources import Source, Sources
+from mirror.swarm.sources import Reach, Source, Sources
 from mirror.swarm.window import Window
 
 # Nothing of that is heard after giving up; readers and sources come and go all the same.
@@ -72,16 +71,6 @@ class Phase(Enum):
     BLAMING = auto()
     DONE = auto()
     GIVEN_UP = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """What peers that may be of use have together: which pieces, whether one has all of them, and whether one gets more
-    of them from the origin."""
-
-    mask: int
-    is_complete: bool
-    is_fed_from_origin: bool
 
 
 class Swarm:
@@ -146,13 +135,7 @@ class Swarm:
         return source is not None and self._sources.is_useless(source, now)
 
     def reach(self, now: float) -> Reach:
-        mask, is_complete, is_fed = 0, False, False
-        for source in self._sources:
-            if source.kind is SourceKind.PEER and not self._sources.is_useless(source, now):
-                mask |= source.mask
-                is_complete = is_complete or source.is_complete
-                is_fed = is_fed or source.is_fed_from_origin
-        return Reach(mask, is_complete, is_fed)
+        return self._sources.reach(now)
 
     def next_timer(self) -> float | None:
         """None: nothing happens by time alone."""

@@ -3,8 +3,8 @@ copies that take the place of splice where the kernel refuses it: `make bench-sp
 
 Measured: CPU seconds per GB (1e9 bytes) of a host of ours, all threads, for a blob of 1 GiB, and GB/s as its client
 sees it. The source is nginx, so that it costs the host nothing; source and client on core 1, the host on core 0. Each
-run is a process of its own, the ways interleaved. The lower bound is a bare loop of os.splice in the same run. The ingest that
-the host sees is never written: what containerd would add is the same for all ways.
+run is a process of its own, the ways interleaved. The lower bound is a bare loop of os.splice in the same run. The
+ingest that the host sees is never written: what containerd would add is the same for all ways.
 """
 
 from __future__ import annotations
