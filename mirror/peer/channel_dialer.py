@@ -39,18 +39,24 @@ async def _as_it_is(request: aiohttp.ClientRequest, handler: ClientHandlerType) 
 
 
 class ChannelDialer:
-    """Use as an async context manager. `contacts` are those of the peer client: what one learned both know."""
+    """Use as an async context manager. `contacts` are those of the peer client: what one learned both know.
 
-    def __init__(self, contacts: Contacts, strangers: Strangers, params: ChannelParams) -> None:
+    `address`: where this daemon listens, if at one address alone. It calls from there, since who is called names the
+    caller to others by the address that the call came from. None: the kernel chooses."""
+
+    def __init__(
+        self, contacts: Contacts, strangers: Strangers, params: ChannelParams, address: str | None = None
+    ) -> None:
         self._contacts = contacts
         self._strangers = strangers
         self._params = params
+        self._local_addr = None if address is None else (address, 0)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> ChannelDialer:
         self._session = aiohttp.ClientSession(
             # How many there may be is decided by who dials.
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=30),
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=30, local_addr=self._local_addr),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=self._params.handshake_s
             ),

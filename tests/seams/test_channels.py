@@ -165,6 +165,13 @@ async def test_a_peer_under_another_address_is_the_same(low: int, high: int) -> 
         assert one.of(ChannelDown) == two.of(ChannelDown) == []
 
 
+async def test_who_calls_is_known_by_the_address_that_he_listens_at() -> None:
+    # Left to itself, the kernel calls 127.0.0.1 from 127.0.0.1.
+    async with channel_host(1, address="127.0.0.7") as caller, channel_host(2) as called:
+        await caller.channels.reach(called.peer)
+        assert (await called.channel()).peer == caller.peer
+
+
 async def test_a_herd_that_calls_each_other_has_one_channel_a_pair() -> None:
     async with (
         channel_host(1) as a,

@@ -96,17 +96,18 @@ async def channel_host(
     zone: str = "",
     unix_clock: Callable[[], float] = time.time,
     clock: Callable[[], float] = time.monotonic,
+    address: str = "127.0.0.1",
 ) -> AsyncIterator[ChannelHost]:
-    """`node`: the first byte of its id."""
+    """`node`: the first byte of its id. `address`: the one that it listens at."""
     keys = subkeys() if keys is None else keys
     params = params or ChannelParams()
     node_id = NodeId(bytes((node,)) * 20)
     strangers = Strangers()
-    sock = bind("peer", "127.0.0.1", 0)
-    peer = Peer("127.0.0.1", sock.getsockname()[1])
+    sock = bind("peer", address, 0)
+    peer = Peer(address, sock.getsockname()[1])
     contacts = Contacts(keys, unix_clock)
     async with contextlib.AsyncExitStack() as stack:
-        dialer = await stack.enter_async_context(ChannelDialer(contacts, strangers, params))
+        dialer = await stack.enter_async_context(ChannelDialer(contacts, strangers, params, address))
         heard: list[ChannelHost] = []
         channels = Channels(
             Me(node_id, peer.port, zone),
