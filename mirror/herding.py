@@ -1,8 +1,9 @@
 """Makes the parts of the daemon that move a digest between hosts while it is on its way: the herd, its channels, its
 claims. A part of the composition root; decides nothing else.
 
-Substitutions: without `--origin steer` there are no claims, and what nobody has is a miss; a directory store shows no
-ingests. With `--verify always`, and for clients that are not seen to verify, nothing goes past the herd's own hash.
+Substitutions: without `--origin steer` there are no claims, and what nobody has is a miss; with a directory store, its
+folder is watched in place of containerd's. With `--verify always`, and for clients that are not seen to verify, nothing
+goes past the herd's own hash.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from mirror.herd.herd import Herd, HerdPorts, find_with
 from mirror.herd.plain_claims import PlainClaims
 from mirror.ingest.base import IngestWatch
 from mirror.ingest.containerd_ingests import ContainerdIngests
-from mirror.ingest.no_ingests import NoIngests
 from mirror.metrics import Metrics
 from mirror.peer.channel import Channel
 from mirror.peer.channel_dialer import ChannelDialer
@@ -37,6 +37,7 @@ from mirror.relay.spool import Spool
 from mirror.settings.model import ContainerdStoreSettings, OriginUse, ServeSettings, Verify
 from mirror.steer.claims import Claims
 from mirror.store.base import ContentStore
+from mirror.store.oci_layout import INGEST_NAMESPACE
 
 # Beside the relay's files, which are of another life.
 PIECES_FOLDER = Path("spool", "pieces")
@@ -63,8 +64,9 @@ async def herding(settings: ServeSettings, around: HerdAround) -> AsyncIterator[
     """To be run. Raises: SpoolUnusable."""
     async with contextlib.AsyncExitStack() as stack:
         params = ChannelParams()
+        address = None if settings.peer_addr.is_every_address else settings.peer_addr.host
         dialer = await stack.enter_async_context(
-            ChannelDialer(around.client.contacts, around.strangers, params)
+            ChannelDialer(around.client.contacts, around.strangers, params, address)
         )
         spool = Spool(
             settings.data_dir / PIECES_FOLDER, quota_bytes=settings.spool_size_bytes, clock=time.monotonic
@@ -103,8 +105,11 @@ def _streams(settings: ServeSettings, around: HerdAround) -> PeerStreams | None:
 
 
 def ingests_of(settings: ServeSettings, content_root: Callable[[], Path | None]) -> IngestWatch:
-    """`content_root`: where containerd keeps its content, once known."""
-    if not isinstance(settings.store, ContainerdStoreSettings):
-        return NoIngests()
-    namespaces: Sequence[str] = settings.store.containerd_namespaces
+    """`content_root`: where containerd keeps its content, once known. A directory store has the same folders, and
+    whoever downloads into them as containerd does is a source meanwhile."""
+    store = settings.store
+    if not isinstance(store, ContainerdStoreSettings):
+        root = store.store_dir
+        return ContainerdIngests(lambda: root, namespaces=(INGEST_NAMESPACE,))
+    namespaces: Sequence[str] = store.containerd_namespaces
     return ContainerdIngests(content_root, namespaces=namespaces)

@@ -5,7 +5,8 @@ Says what is there, never what it means, and writes nothing.
 
 Layout, seen on 1.6, 1.7 and 2.1: `ingest/<any name>/` with `ref` (``<namespace>/<number>/<client's name>``),
 `total` (where the size is known) and, written last, `data`. A commit renames `data` to
-`blobs/<algorithm>/<hex>` and then removes the folder, so one of the two is always there.
+`blobs/<algorithm>/<hex>` and then removes the folder, so one of the two is always there. A directory store's own
+unfinished blobs are plain files beside such folders: they are passed over.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class IngestFolder:
         nascent: set[str] = set()
         asked: set[Digest] = set()
         try:
-            names = _names(self.ingests)
+            names = _names(self.ingests, folders_only=True)
             self.is_mounted = True
         except (FileNotFoundError, NotADirectoryError):
             names = []
@@ -257,9 +258,9 @@ def _note_text(path: Path) -> str:
         file.close()
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Path, *, folders_only: bool = False) -> list[str]:
     with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
+        return [entry.name for entry in entries if not folders_only or entry.is_dir(follow_symlinks=False)]
 
 
 def _folder_state(folder: Path) -> tuple[int, int] | None:

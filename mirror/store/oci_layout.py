@@ -1,8 +1,9 @@
 """What stands in a folder that is an OCI image layout. All calls block: run them in a thread, but for
 `blob_path`.
 
-Beside the layout's own files there are `ingest/` (blobs being written) and `pins/` (one empty file for each
-pinned digest, so that a crash cannot spoil the list). Refuses to decide what is kept.
+Beside the layout's own files there are `ingest/` (blobs being written: ours are files, other processes' are folders
+as containerd makes them) and `pins/` (one empty file for each pinned digest, so that a crash cannot spoil the list).
+Refuses to decide what is kept.
 Source: OCI image-spec image-layout.md.
 """
 
@@ -21,6 +22,8 @@ from mirror.store.ingest_file import IngestFile
 
 ALGORITHMS = ("sha256", "sha512")
 LAYOUT_VERSION = "1.0.0"
+# In the refs of those who download into the folder as containerd does: its own name for the first namespace.
+INGEST_NAMESPACE = "default"
 
 
 class LayoutInvalid(MirrorError):
@@ -49,7 +52,7 @@ class OciLayout:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.blob_folders = tuple(root / "blobs" / algorithm for algorithm in ALGORITHMS)
-        self._ingest_folder = root / "ingest"
+        self.ingest_folder = root / "ingest"
         self._pins_folder = root / "pins"
 
     def blob_path(self, digest: Digest) -> Path:
@@ -57,7 +60,7 @@ class OciLayout:
 
     def prepare(self) -> None:
         """Makes what is missing and leaves what is there. Raises: LayoutInvalid, OSError."""
-        for folder in (*self.blob_folders, self._ingest_folder, self._pins_folder):
+        for folder in (*self.blob_folders, self.ingest_folder, self._pins_folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._check_version()
         index = self.root / "index.json"
@@ -67,7 +70,7 @@ class OciLayout:
     def remove_abandoned_ingests(self) -> int:
         """The bytes freed. What a living process is still writing is left alone."""
         freed_bytes = 0
-        for path in self._ingest_folder.iterdir():
+        for path in self.ingest_folder.iterdir():
             freed_bytes += IngestFile.remove_abandoned(path)
         return freed_bytes
 
@@ -100,7 +103,7 @@ class OciLayout:
         return Scan(frozenset(seen), tuple(found), strangers)
 
     def ingest_file(self, digest: Digest, size_bytes: int) -> IngestFile:
-        return IngestFile(self._ingest_folder, digest, size_bytes)
+        return IngestFile(self.ingest_folder, digest, size_bytes)
 
     def publish(self, file: IngestFile) -> None:
         """Makes a sealed ingest a blob, in one step and for good. Raises: OSError."""

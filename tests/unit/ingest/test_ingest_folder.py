@@ -129,6 +129,12 @@ def test_an_ingest_is_nascent_until_its_data_file_is_there(root: Path, folder: I
     assert (seen.namespace, seen.ref, seen.digest, seen.total_bytes) == ("one", f"layer-{A}", A, None)
 
 
+def test_what_is_no_folder_never_becomes_an_ingest(root: Path, folder: IngestFolder) -> None:
+    (root / "ingest" / "0123.ingest").touch()
+    sighting = folder.look(BlobsUnknown())
+    assert (set(sighting.nascent), list(sighting.ingests)) == (set(), [])
+
+
 @pytest.mark.parametrize(
     ("text", "total_bytes"),
     [("7", 7), (" 7\n", 7), ("", None), ("-7", None), ("7.0", None), ("9" * 20, None), ("x", None)],

@@ -1,4 +1,4 @@
-"""For runtimes whose downloads are not seen: their commits are heard of from the store."""
+"""A watch over downloads for hosts whose downloads are not seen: their commits are heard of from the store."""
 
 from __future__ import annotations
 
