@@ -56,8 +56,8 @@ _JSON_KEYS = (
 def demo(as_json: bool, hosts: int, image_size: str, link_rate: str) -> int:
     """A cluster of daemons on loopback that pulls an image from an origin behind a slow link, and what it saved.
 
-    The hosts pull twice: without Peili, all at once; then with it, one first and then the others at once. Takes about
-    20 seconds, a minute at most; needs no root and leaves nothing behind.
+    The hosts pull twice, all of them at the same moment: without Peili, then with it, when none of them has any of the
+    image. Takes about 20 seconds, a minute at most; needs no root and leaves nothing behind.
     """
     from mirror.demo.report import failure_document
     from mirror.demo.run import Interrupted, run  # aiohttp

@@ -5,8 +5,8 @@ Rules (measured on containerd 1.6, 1.7, 2.1)
    Each request goes through the list anew: nothing is remembered of a mirror that had to pass.
 2. A body that ends early is continued by a Range request to the next in the list. The last one is asked again as
    long as it makes progress.
-3. Manifest, then config, then layers, at most three at a time. Each is checked against its digest when it is whole;
-   a wrong byte ends the pull.
+3. Manifest, then config, then layers, at most three at a time. Each has its ingest before it is asked for, and is
+   checked against its digest when it is whole; a wrong byte ends the pull.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from mirror.oci.manifest import MANIFEST_MAX_BYTES, MANIFEST_MEDIA_TYPES, Descri
 PARALLEL_LAYERS_COUNT = 3
 # What `peili configure` writes as dial_timeout.
 CONNECT_TIMEOUT_S = 1.0
-# The slowest link that the demo takes still moves a byte of each of its streams several times in this time.
-SILENCE_TIMEOUT_S = 10.0
+# containerd has no such limit. Longer than the longest silence of a daemon that waits for others (20 s), after which
+# it ends the body by itself.
+SILENCE_TIMEOUT_S = 25.0
 # Bodies come in portions of at most this much; each is one write to the disk.
 READ_BUFFER_BYTES = 2**18
 
@@ -101,15 +102,15 @@ class Client:
         described = await self._resolve(tag)
         pieces: list[bytes] = []
 
-        async def keep(chunk: bytes) -> None:
-            pieces.append(chunk)
-
-        await self._copy("manifests", described, keep)
-        data = b"".join(pieces)
         async with self._sink.ingest(described.digest, described.size_bytes) as writer:
-            await writer.write(data)
+
+            async def keep(chunk: bytes) -> None:
+                pieces.append(chunk)
+                await writer.write(chunk)
+
+            await self._copy("manifests", described, keep)
             await writer.commit()
-        config, *layers = parse_manifest(data).children
+        config, *layers = parse_manifest(b"".join(pieces)).children
         self._progress.total_bytes = sum(part.size_bytes for part in (described, config, *layers))
         await self._blob(config)
         await together(self._layer(layer) for layer in layers)

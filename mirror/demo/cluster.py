@@ -17,7 +17,6 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from dht.params import Params
 from mirror.demo import origin
 from mirror.demo.children import Child, Children
 from mirror.demo.client import Endpoint
@@ -35,9 +34,6 @@ CLUSTER_NAME = "peili-demo"
 # Ten daemons that start at once on two slow cores need about 8 s.
 START_TIMEOUT_S = 20.0
 START_POLL_S = 0.05
-# What a host has just stored is known to the others within about a second. What is not known by then is the origin's
-# to send.
-TELL_MAX_S = 3.0
 # Health and facts are short answers on loopback.
 ASK_TIMEOUT_S = 2.0
 
@@ -66,7 +62,6 @@ class _Status(msgspec.Struct):
     """Of /api/v1/status, what is asked here."""
 
     members: int
-    records: int
 
 
 class Cluster:
@@ -107,11 +102,6 @@ class Cluster:
         everybody = len(self.hosts) - 1
         if not await self._all(START_TIMEOUT_S, lambda told: all(one.members == everybody for one in told)):
             raise DemoFailed(f"the daemons have not found each other after {START_TIMEOUT_S:.0f} s")
-
-    async def known(self, blobs_count: int) -> None:
-        """Returns when the cluster knows who holds so many blobs, each held by one host, or after `TELL_MAX_S`."""
-        records_count = blobs_count * min(Params().replicas_count, len(self.hosts))
-        await self._all(TELL_MAX_S, lambda told: sum(one.records for one in told) >= records_count)
 
     async def facts(self) -> origin.Facts:
         """Raises: DemoFailed."""

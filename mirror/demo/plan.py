@@ -66,5 +66,5 @@ class DemoPlan:
 
     @property
     def disk_bytes(self) -> int:
-        """What the hosts' stores take up at the end."""
-        return self.hosts_count * self.image_bytes
+        """What the hosts' stores take up at the end, and their spools at most meanwhile."""
+        return 2 * self.hosts_count * self.image_bytes

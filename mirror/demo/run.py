@@ -107,8 +107,7 @@ async def _run(plan: DemoPlan, view: View) -> Report:
         )
         await cluster.start(plan, children, folder)
         facts = await cluster.facts()
-        # The manifest and the config are blobs as well.
-        demo = _Demo(cluster, children, view, facts.layer_count + 2)
+        demo = _Demo(cluster, children, view)
         report = Report(
             plan, facts.image_bytes, facts.layer_count, await demo.direct(), await demo.mirrored()
         )
@@ -117,34 +116,27 @@ async def _run(plan: DemoPlan, view: View) -> Report:
 
 
 class _Demo:
-    def __init__(self, cluster: Cluster, children: Children, view: View, blobs_count: int) -> None:
+    def __init__(self, cluster: Cluster, children: Children, view: View) -> None:
         self._cluster = cluster
         self._children = children
         self._view = view
-        self._blobs_count = blobs_count
 
     async def direct(self) -> PhaseResult:
-        """Every host asks the origin, all at once."""
-        phase = PhaseProgress.of("Without Peili: all at once", len(self._cluster.hosts))
+        """Every host asks the origin."""
+        return await self._all_at_once("Without Peili: all at once", is_mirrored=False)
+
+    async def mirrored(self) -> PhaseResult:
+        """Every host asks its daemon, and none of them has any of it: a cold herd."""
+        return await self._all_at_once("With Peili: all at once", is_mirrored=True)
+
+    async def _all_at_once(self, title: str, *, is_mirrored: bool) -> PhaseResult:
+        phase = PhaseProgress.of(title, len(self._cluster.hosts))
 
         async def pulls() -> None:
             await together(
-                self._pull(host, progress, is_mirrored=False)
+                self._pull(host, progress, is_mirrored=is_mirrored)
                 for host, progress in zip(self._cluster.hosts, phase.hosts, strict=True)
             )
-
-        return await self._measure(phase, pulls)
-
-    async def mirrored(self) -> PhaseResult:
-        """The first host, then, when it is known what it holds, all others at once."""
-        phase = PhaseProgress.of("With Peili: host 1, then the others", len(self._cluster.hosts))
-        pairs = list(zip(self._cluster.hosts, phase.hosts, strict=True))
-
-        async def pulls() -> None:
-            (first, first_progress), *others = pairs
-            await self._pull(first, first_progress, is_mirrored=True)
-            await self._cluster.known(self._blobs_count)
-            await together(self._pull(host, progress, is_mirrored=True) for host, progress in others)
 
         return await self._measure(phase, pulls)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -10,8 +13,11 @@ from typing import Protocol
 from mirror.errors import StoreUnavailable
 from mirror.oci.digest import Digest
 from mirror.store.disk_work import run_to_the_end
-from mirror.store.ingest_file import DigestMismatch, IngestFile
-from mirror.store.oci_layout import OciLayout
+from mirror.store.ingest_file import DigestMismatch
+from mirror.store.oci_layout import INGEST_NAMESPACE, OciLayout, sync_folder
+
+# As containerd gives it to its blobs.
+_BLOB_MODE = 0o444
 
 
 class Writer(Protocol):
@@ -45,6 +51,8 @@ class _Hasher:
         self._missing_bytes = size_bytes
 
     async def write(self, chunk: bytes) -> None:
+        if len(chunk) > self._missing_bytes:
+            raise DigestMismatch(f"{self._digest} has more bytes than were announced")
         self._hasher.update(chunk)
         self._missing_bytes -= len(chunk)
 
@@ -54,32 +62,76 @@ class _Hasher:
 
 
 class StoreFolder:
-    """The folder of a daemon's directory store, written to from outside as a container runtime writes to its own. The
-    daemon has made it before."""
+    """The folder of a daemon's directory store, written to from outside as containerd writes to its own: the daemon
+    sees a blob while it grows, and when it is committed. It has made the folder before."""
 
     def __init__(self, root: Path) -> None:
         self._layout = OciLayout(root)
 
     @asynccontextmanager
     async def ingest(self, digest: Digest, size_bytes: int) -> AsyncIterator[Writer]:
-        file = self._layout.ingest_file(digest, size_bytes)
+        folder = _IngestFolder(self._layout, digest, size_bytes)
         try:
-            await run_to_the_end(file.create)
-            yield _FileWriter(self._layout, file)
+            await run_to_the_end(folder.create)
+            yield _FolderWriter(folder, _Hasher(digest, size_bytes))
         except OSError as exc:
             raise StoreUnavailable(f"{self._layout.root} cannot be written: {exc.strerror or exc}") from exc
         finally:
-            await run_to_the_end(file.discard)
+            await run_to_the_end(folder.remove)
 
 
-class _FileWriter:
-    def __init__(self, layout: OciLayout, file: IngestFile) -> None:
-        self._layout = layout
-        self._file = file
+class _FolderWriter:
+    def __init__(self, folder: _IngestFolder, hasher: _Hasher) -> None:
+        self._folder = folder
+        self._hasher = hasher
 
     async def write(self, chunk: bytes) -> None:
-        await run_to_the_end(self._file.write, chunk)
+        await self._hasher.write(chunk)
+        await run_to_the_end(self._folder.write, chunk)
 
     async def commit(self) -> None:
-        await run_to_the_end(self._file.seal)
-        await run_to_the_end(self._layout.publish, self._file)
+        await self._hasher.commit()
+        await run_to_the_end(self._folder.publish)
+
+
+class _IngestFolder:
+    """One download as containerd lays it out (`mirror.ingest.ingest_folder`). All calls block."""
+
+    def __init__(self, layout: OciLayout, digest: Digest, size_bytes: int) -> None:
+        self._layout = layout
+        self._digest = digest
+        self._size_bytes = size_bytes
+        self._path: Path | None = None
+        self._descriptor: int | None = None
+
+    def create(self) -> None:
+        """Raises: OSError."""
+        self._path = Path(tempfile.mkdtemp(dir=self._layout.ingest_folder))
+        (self._path / "ref").write_text(f"{INGEST_NAMESPACE}/1/layer-{self._digest}")
+        (self._path / "total").write_text(str(self._size_bytes))
+        # Last: whoever sees it finds the others.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._descriptor = os.open(self._path / "data", flags, _BLOB_MODE)
+
+    def write(self, chunk: bytes) -> None:
+        """It can be read from the file at once. Raises: OSError."""
+        assert self._descriptor is not None, "not created, or ended"
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def publish(self) -> None:
+        """Makes it a blob. Raises: OSError."""
+        assert self._path is not None and self._descriptor is not None, "not created, or ended"
+        os.fsync(self._descriptor)
+        target = self._layout.blob_path(self._digest)
+        (self._path / "data").rename(target)
+        sync_folder(target.parent)
+
+    def remove(self) -> None:
+        """The end of every ingest. Idempotent."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)

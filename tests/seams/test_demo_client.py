@@ -19,7 +19,13 @@ from mirror.demo.image import DemoBlob, build_image
 from mirror.demo.origin import FACTS_PATH, REPOSITORY, TAG, Origin
 from mirror.demo.progress import HostProgress
 from mirror.demo.sink import Nowhere, Sink, StoreFolder
+from mirror.herding import ingests_of
+from mirror.ingest.base import Born, Committed, Grew, IngestEvent
 from mirror.oci.digest import Digest
+from mirror.settings import resolve
+from mirror.settings.load import read
+from mirror.settings.resolve import Surroundings
+from mirror.settings.table import Command
 from mirror.store.base import Snapshot
 from mirror.store.directory_store import DirectoryStore
 from mirror.store.ingest_file import DigestMismatch
@@ -298,6 +304,45 @@ async def test_what_is_committed_is_served_by_the_daemons_store(bed: Bed, tmp_pa
             await running
 
 
+async def test_the_daemon_sees_a_download_grow_and_end(tmp_path: Path) -> None:
+    OciLayout(tmp_path).prepare()
+    data = b"as long as it takes"
+    digest = Digest.of(data)
+    flags = {"store": "directory", "store_dir": str(tmp_path)}
+    around = Surroundings(working_dir=tmp_path, has_ipv6=True, is_terminal=False)
+    settings = resolve.serve(read(Command.SERVE, flags, {}), around, tmp_path / "data").settings
+    ingests = ingests_of(settings, lambda: None)
+    running = asyncio.ensure_future(ingests.run())
+    watch = aiter(ingests.watch())
+
+    async def told() -> IngestEvent:
+        event = await anext(watch)
+        assert isinstance(event, IngestEvent)
+        return event
+
+    try:
+        async with asyncio.timeout(5):
+            while ingests.unavailable:
+                await asyncio.sleep(0.01)
+            async with StoreFolder(tmp_path).ingest(digest, len(data)) as writer:
+                assert await told() == Born("default", f"layer-{digest}", digest, len(data))
+                await writer.write(data[:7])
+                assert await told() == Grew(digest, 7)
+                file = ingests.open(digest)
+                await writer.write(data[7:])
+                await writer.commit()
+            while not isinstance(event := await told(), Committed):
+                assert isinstance(event, Grew)
+            assert event == Committed(digest)
+            assert file.size_bytes() == len(data)
+            file.close()
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    assert not list((tmp_path / "ingest").iterdir())
+
+
 @pytest.mark.parametrize("sink_of", [lambda folder: Nowhere(), StoreFolder], ids=["nowhere", "folder"])
 @pytest.mark.parametrize("data", [b"short", b"as long ah", b"as long as it takes"])
 async def test_sinks_refuse_what_is_not_the_blob(
@@ -310,3 +355,13 @@ async def test_sinks_refuse_what_is_not_the_blob(
             await writer.write(data)
             await writer.commit()
     assert not OciLayout(tmp_path).blob_path(digest).exists()
+
+
+@pytest.mark.parametrize("sink_of", [lambda folder: Nowhere(), StoreFolder], ids=["nowhere", "folder"])
+async def test_no_byte_too_many_is_written(sink_of: Callable[[Path], Sink], tmp_path: Path) -> None:
+    OciLayout(tmp_path).prepare()
+    async with sink_of(tmp_path).ingest(Digest.of(b"short"), 5) as writer:
+        await writer.write(b"shor")
+        with pytest.raises(DigestMismatch):
+            await writer.write(b"ts")
+        assert [path.stat().st_size for path in tmp_path.glob("ingest/*/data")] in ([], [4])

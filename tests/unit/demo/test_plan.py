@@ -55,6 +55,6 @@ def test_what_cannot_be_is_refused_by_the_flag_that_mends_it(
 
 def test_a_disk_without_room_is_named() -> None:
     plan = DemoPlan(2, 10 * MIB, MIB)
-    check_room(plan, Path("/tmp"), 36 * MIB)
-    with pytest.raises(DemoFailed, match=r"needs 36\.0 MiB in /tmp and 35\.0 MiB are free: .*TMPDIR"):
-        check_room(plan, Path("/tmp"), 35 * MIB)
+    check_room(plan, Path("/tmp"), 56 * MIB)
+    with pytest.raises(DemoFailed, match=r"needs 56\.0 MiB in /tmp and 55\.0 MiB are free: .*TMPDIR"):
+        check_room(plan, Path("/tmp"), 55 * MIB)

@@ -21,7 +21,7 @@ MIB = 2**20
 def half_way() -> PhaseProgress:
     """At 10 s: one host is done, one has half, one has not begun."""
     return PhaseProgress(
-        "With Peili: host 1, then the others",
+        "With Peili: all at once",
         (
             HostProgress("host 1", 8 * MIB, 8 * MIB, 0, started_at=5.0, ended_at=7.5),
             HostProgress("host 2", 8 * MIB, 1 * MIB, 3 * MIB, started_at=7.5),
@@ -47,7 +47,7 @@ async def test_lines_tell_each_host_once_when_it_has_ended() -> None:
     await LinesView(out, clock=lambda: 10.0).draw(phase, ended)
     assert out.getvalue().splitlines() == [
         "",
-        "With Peili: host 1, then the others",
+        "With Peili: all at once",
         "  host 1     2.5 s      8.0 MiB from the origin      0.0 MiB from peers",
         "  host 2     2.5 s      1.0 MiB from the origin      7.0 MiB from peers",
         "  host 10    0.0 s      0.0 MiB from the origin      8.0 MiB from peers",
@@ -96,7 +96,7 @@ def drawn(width: int, encoding: str = "utf-8") -> list[str]:
 def test_the_table_shows_who_has_what_from_where() -> None:
     blank, title, first, second, third, _ = drawn(80)
     assert blank == ""
-    assert title == "With Peili: host 1, then the others      from origin  from peers     seconds"
+    assert title == "With Peili: all at once                  from origin  from peers     seconds"
     assert first == f"host 1  {'▒' * 32}     8.0 MiB     0.0 MiB         2.5"
     assert second == f"host 2  {'▒' * 4}{'█' * 12}{'.' * 16}     1.0 MiB     3.0 MiB         2.5"
     assert third == f"host 10 {'.' * 32}     0.0 MiB     0.0 MiB       waits"
