@@ -291,7 +291,7 @@ class Herd:
             log.exception("the transfer of %s failed", digest)
             transfer = self._transfers.pop(digest, None)
             if transfer is not None:
-                transfer.fail()
+                transfer.close()
 
     def _lied(self, digest: Digest, source_id: str) -> None:
         """About one digest: what it sent of others is no better."""

@@ -76,6 +76,13 @@ class OwnIngest:
         self._shown_bytes = max(self._shown_bytes, upto_bytes)
         self._show()
 
+    async def abort(self) -> None:
+        """While wrong bytes stand in it the image cannot be pulled."""
+        try:
+            await self._ports.discard_ingest(self._digest)
+        except StoreUnavailable as exc:
+            log.warning("what containerd holds of %s could not be thrown away: %s", self._digest, exc)
+
     # -- what happens ----------------------------------------------------------------------------------------------
 
     def born(self, total_bytes: int | None) -> None:

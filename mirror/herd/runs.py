@@ -42,7 +42,7 @@ from mirror.swarm.events import (
 )
 from mirror.swarm.pieces import PieceLayout
 
-# A thread costs 60 us a call on an idle machine and ten times that on a busy one; this is written in about 250. Each run
+# A thread costs 60 us a call on an idle machine, ten times that on a busy one; this is written in about 250. Each run
 # holds as much in memory.
 WRITE_BYTES = 1024 * 1024
 # How often a run tells how far it is, at most.

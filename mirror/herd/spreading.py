@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 
+from mirror.herd.alarm import Alarm
 from mirror.swarm.events import SourceId
 from mirror.swarm.offers import Offers
 from mirror.swarm.params import SwarmParams
@@ -24,7 +24,7 @@ class Spreading:
         self._is_fed = False
         # What neighbours have; told to the offers only while that matters.
         self._masks: dict[SourceId, int] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(clock, self._time_has_come)
 
     @property
     def is_careful(self) -> bool:
@@ -61,19 +61,12 @@ class Spreading:
         return self._offers.told(name)
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.set(None)
 
     def _look(self) -> None:
         self._offers.look(self._own, self._is_fed, self._clock())
-        self.close()
-        at = self._offers.next_timer() if self.is_careful else None
-        if at is not None:
-            delay_s = max(0.0, at - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._time_has_come)
+        self._alarm.set(self._offers.next_timer() if self.is_careful else None)
 
     def _time_has_come(self) -> None:
-        self._timer = None
         self._look()
         self._due()

@@ -5,13 +5,13 @@ Decides nothing: `mirror.swarm` does. What it finds out goes into the transfer's
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Callable
 
 import mirror.steer.events as on
 import mirror.swarm.events as swarming
+from mirror.herd.alarm import Alarm
 from mirror.herd.digesting import Digesting
 from mirror.herd.mesh import NOTHING, Mesh, Offer
 from mirror.herd.own_bytes import OwnBytes, Portion
@@ -20,6 +20,7 @@ from mirror.herd.readings import Readings
 from mirror.herd.runs import PeerRuns, Spawn
 from mirror.oci.byterange import ByteSpan
 from mirror.oci.digest import Digest
+from mirror.peer.channel import Channel
 from mirror.peer.frames import BLOB_MAX_BYTES, DIGESTS_MAX_COUNT
 from mirror.swarm.bitfield import Bitfield, mask_of, ones_from
 from mirror.swarm.pieces import PieceLayout
@@ -76,8 +77,7 @@ class Swarming:
             layout, ports.params, rng, ports.clock(), is_whole_first=is_whole_first, is_for_readers=True
         )
         self.is_resting = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: float | None = None
+        self._alarm = Alarm(ports.clock, lambda: tell(swarming.Timer()))
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
@@ -171,20 +171,7 @@ class Swarming:
         """After each round of events."""
         self.digesting.look(is_wanted=is_hash_wanted and self.is_fetching)
         at = None if self.is_resting else self._swarm.next_timer()
-        if at == self._timer_at:
-            return
-        self._timer_at = at
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if at is not None:
-            delay_s = max(0.0, at - self._ports.clock())
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(delay_s, self._time_has_come)
-
-    def _time_has_come(self) -> None:
-        self._timer = self._timer_at = None
-        self._tell(swarming.Timer())
+        self._alarm.set(at)
 
     def rest(self) -> None:
         """Nothing is to be fetched."""
@@ -204,8 +191,7 @@ class Swarming:
             self._mesh.begin(self.layout)
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.set(None)
         self._runs.cancel_all()
         self._hashing.cancel()
         self.own.close()
@@ -274,3 +260,11 @@ class Swarming:
             channel = self._mesh.channel(source_id)
             if channel is None or not channel.ask_digests(self._digest, 0, stop):
                 self._put(swarming.PieceDigests(source_id, {}))
+
+
+async def answer_digests(
+    swarm: Swarming | None, channel: Channel, digest: Digest, first: int, stop: int
+) -> None:
+    """What a neighbour asked; with nothing in it where there is no swarm."""
+    digests = {} if swarm is None else await swarm.piece_digests(range(first, stop))
+    channel.answer_digests(digest, first, stop, digests)
