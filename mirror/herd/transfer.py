@@ -316,8 +316,8 @@ class Transfer:
             self._mesh.offer(
                 self._swarming.offer(is_fed_from_origin=is_fed and not self._own_ingest.is_committed)
             )
-        told, is_any = self._told_progress, _is_any(progress)
-        is_same = not is_any and not _is_any(told) and progress.prefix_bytes == told.prefix_bytes
+        told, is_any = self._told_progress, progress.is_any
+        is_same = not is_any and not told.is_any and progress.prefix_bytes == told.prefix_bytes
         is_hopeful = self._mesh.is_hopeful(self._is_useless)
         if is_same and is_hopeful:
             # Somebody is being asked, or has nothing yet: that is no end.
@@ -449,8 +449,3 @@ class Transfer:
 
 def _is_steering(event: Event) -> TypeGuard[on.Event]:
     return isinstance(event, _STEERING)
-
-
-def _is_any(progress: on.SourceProgress) -> bool:
-    """Somebody has more than this host."""
-    return progress.is_rooted or progress.frontier_bytes > progress.prefix_bytes

@@ -86,6 +86,11 @@ class SourceProgress:
     size_bytes: int | None
     is_rooted: bool
 
+    @property
+    def is_any(self) -> bool:
+        """Somebody has more than this host."""
+        return self.is_rooted or self.frontier_bytes > self.prefix_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class SourcesGone:

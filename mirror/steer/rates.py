@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import OrderedDict, deque
 
 # The middle of so many: one that was slow by chance does not count.
@@ -31,5 +30,5 @@ class Rates:
 
     def expected_bytes_s(self, registry: str, now: float) -> float | None:
         """None: nothing came from it lately."""
-        lately = [rate for at, rate in self._samples.get(registry, ()) if now - at <= LATELY_S]
-        return statistics.median(lately) if lately else None
+        lately = sorted(rate for at, rate in self._samples.get(registry, ()) if now - at <= LATELY_S)
+        return lately[len(lately) // 2] if lately else None
