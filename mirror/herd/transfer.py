@@ -1,8 +1,5 @@
 """One digest at this host: joins the ladder, the swarm, the neighbours and the own ingest, and carries the ladder's
-orders out.
-
-Events go through one queue: what an order brings about is handled after the event that ordered it. Decides nothing that
-the ladder or the swarm decides; what it works out itself is what each is to be told of the other (`_report`).
+orders out. Decides nothing that these decide; what it works out itself is what each is to be told of the other.
 """
 
 from __future__ import annotations
