@@ -89,7 +89,8 @@ async def outlet(request: web.Request) -> AsyncIterator[Outlet]:
         yield Outlet(request, None, Copying())
         return
     was_reading = transport.is_reading()
-    # As the loop's own sendfile does. What the client sends meanwhile stays where it is.
+    # As the loop's own sendfile does: what the client sends meanwhile stays where it is, and one that ends its side is
+    # no reason to end ours.
     transport.pause_reading()
     # The loop refuses to watch a transport's own descriptor.
     descriptor = os.dup(sock.fileno())
@@ -173,7 +174,6 @@ class _Move:
         try:
             self.given_bytes += self.vessel.give(self._client, held_bytes, is_last=is_last)
         except BlockingIOError:
-            self._heard()
             self._watch(reading=False, writing=True)
             return False
         except OSError as exc:

@@ -134,6 +134,55 @@ async def test_written_spliced_and_sent_from_a_file_follow_each_other(way: str) 
             assert await client.exactly(len(BODY)) == BODY
 
 
+async def test_what_the_loop_still_has_to_write_leaves_first() -> None:
+    """As little as keeps no writer waiting."""
+    is_written = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = await prepared(request)
+        assert request.transport is not None
+        position = 0
+        while not request.transport.get_write_buffer_size():
+            await response.write(BODY[position : position + 10_000])
+            position += 10_000
+        async with source() as it, asyncio.TaskGroup() as tasks:
+            tasks.create_task(it.send(BODY[position:]))
+            asyncio.get_running_loop().call_later(0.1, is_written.set)
+            async with outlet(request) as out:
+                await out.take(it.sock, len(BODY) - position, silence_s=SILENCE_S)
+        return response
+
+    async with (
+        serving(handler) as address,
+        raw_client(address, receive_buffer_bytes=SMALL_BUFFER_BYTES) as client,
+    ):
+        await client.get("/")
+        await client.head()
+        await is_written.wait()
+        assert await client.exactly(len(BODY)) == BODY
+
+
+async def test_a_client_who_ends_his_side_gets_all() -> None:
+    is_ended = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = await prepared(request)
+        async with source() as it, asyncio.TaskGroup() as tasks, outlet(request) as out:
+            tasks.create_task(it.send(BODY))
+            await out.take(it.sock, 1, silence_s=SILENCE_S)
+            await is_ended.wait()
+            await out.take(it.sock, len(BODY) - 1, silence_s=SILENCE_S)
+        return response
+
+    async with serving(handler) as address, raw_client(address) as client:
+        await client.get("/")
+        await client.head()
+        await client.exactly(1)
+        client.end_sending()
+        asyncio.get_running_loop().call_later(0.1, is_ended.set)
+        assert await client.rest() == (BODY[1:], WireEnd.FIN)
+
+
 async def ends(it: Source) -> None:
     it.end()
 

@@ -58,6 +58,9 @@ class RawClient:
             end = End.RST
         return bytes(self._received), end
 
+    def end_sending(self) -> None:
+        self._sock.shutdown(socket.SHUT_WR)
+
     def leave(self) -> None:
         """By RST."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
