@@ -148,6 +148,8 @@ class Mesh:
             for source_id, one in self._neighbours.items()
             if one.bitfield is not None and one.bitfield.is_complete and one.size_bytes == size_bytes
         ]
+        # Among equals by lot: hosts that come one after the other do not all ask the same one.
+        self._rng.shuffle(whole)
         whole.sort(key=lambda source_id: self._loads.get(source_id, 0.0))
         completes = [one for one in (*whole, *self._complete) if self._fits(one) and not is_useless(one)]
         present = self._neighbours.keys() | self._calling
