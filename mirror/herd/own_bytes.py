@@ -138,6 +138,12 @@ class OwnBytes:
         self._owned = mask_of(0, self._layout.count)
         self._retire_space()
 
+    def exchange_own(self, descriptor: int) -> None:
+        """For a file with the same bytes, and no fewer. Owned from now on."""
+        owned = self._owned
+        self.take_own(descriptor)
+        self._owned = owned
+
     @property
     def has_own(self) -> bool:
         return self._own is not None

@@ -57,6 +57,9 @@ class OwnIngest:
         # How far it is the swarm's although it is not tailed.
         self._shown_bytes = 0
         self.is_committed = False
+        # The file that is open here vanished: so many bytes of the blob are in it all the same.
+        self._kept_bytes = 0
+        self._is_aborted = False
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
@@ -78,6 +81,8 @@ class OwnIngest:
 
     async def abort(self) -> None:
         """While wrong bytes stand in it the image cannot be pulled."""
+        self._is_aborted = True
+        self._kept_bytes = 0
         try:
             await self._ports.discard_ingest(self._digest)
         except StoreUnavailable as exc:
@@ -90,9 +95,9 @@ class OwnIngest:
         self._fed_since = None
         self._reached_bytes = self._shown_bytes = 0
         swarm = self._begin(total_bytes)
-        if swarm is not None and not self.is_committed:
-            # Another file counts from now on. Where the image was removed and is pulled anew, the file that was
-            # committed, which is open here, feeds this pull.
+        if swarm is not None and not self.is_committed and not self._kept_bytes:
+            # Another file counts from now on. Where the image was removed, or its pull was cancelled, and is pulled
+            # anew, the file that went, which is open here, feeds this pull.
             swarm.lose_own()
         self._put(on.IngestBorn(total_bytes))
         self._look(total_bytes)
@@ -108,7 +113,8 @@ class OwnIngest:
 
     def vanished(self) -> None:
         self._look(None)
-        self._is_tailing = False
+        self._kept_bytes = 0 if self._file is None or self._is_aborted else self._file.size_bytes()
+        self._is_tailing = self._is_aborted = False
         self._put(on.IngestVanished())
         self._settle()
 
@@ -170,10 +176,18 @@ class OwnIngest:
         if self._file is not None:
             return
         try:
-            self._file = self._ports.ingests.open(self._digest)
+            file = self._ports.ingests.open(self._digest)
         except (ContentNotFound, StoreUnavailable):
             return
-        swarm.take_own(os.dup(self._file.descriptor))
+        if not self._kept_bytes:
+            swarm.take_own(os.dup(file.descriptor))
+        elif file.size_bytes() >= self._kept_bytes:
+            self._kept_bytes = 0
+            swarm.own.exchange_own(os.dup(file.descriptor))
+        else:
+            file.close()
+            return
+        self._file = file
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
@@ -211,7 +225,8 @@ class OwnIngest:
         swarm = self._begin(self._ports.ingests.total_bytes(self._digest))
         if swarm is not None and self._is_tailing:
             self._open_file(swarm)
-        if swarm is None or not swarm.own.has_own:
+        if swarm is None or not swarm.own.has_own or self._kept_bytes:
+            self._kept_bytes = 0
             swarm = await self._open_stored()
             if swarm is None:
                 # What is told to be here is fed from here without a bound: told is only what can be read.
