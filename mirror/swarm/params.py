@@ -10,8 +10,10 @@ MIB = 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class SwarmParams:
     # -- what is asked for ------------------------------------------------------------------------------------------
-    # Of the choices, the share that looks at the readers' windows first. The rest keeps the herd diverse.
-    window_ratio: float = 0.8
+    # Of the choices, the share that looks at the readers' windows first. The rest keeps the herd diverse: with 0.8 ten
+    # hosts that fetch from one that is complete go in step, all want its next pieces, and take 2.5 times as long. That
+    # a reader waits no longer than a second or so is `urgent_s`'s doing (docs/adr/0016).
+    window_ratio: float = 0.2
     # How far ahead of a reader his window goes. A short one: a herd in which all want the same pieces is slow.
     window_pieces_count: int = 8
     # Readers who count. More (parallel ranges of one client) would make everything a window.
@@ -69,9 +71,10 @@ class SwarmParams:
     failure_rest_max_s: float = 30.0
     # After so many in a row nobody should wait for it. One is a connection that was lost.
     useless_failures_count: int = 2
-    # A source without a free upload slot: by lot between half of it and all of it, doubled in a row.
-    busy_rest_s: float = 0.4
-    busy_rest_max_s: float = 3.2
+    # A source without a free upload slot: by lot between half of it and all of it, doubled in a row. A piece takes
+    # about as long: who rests longer finds the slots taken again, and small images are over by then.
+    busy_rest_s: float = 0.1
+    busy_rest_max_s: float = 0.8
     # A lie is rare and costs a pull. Doubled by each one that is not yet forgotten.
     ban_s: float = 120.0
     ban_max_s: float = 3600.0

@@ -2,9 +2,9 @@
 
 Rules, the first that finds a piece holds. Only what is free and what the source holds is considered.
 1. What a reader has waited for.
-2. Mostly the readers' windows, else anything; of these the rarest, by lot among equals. Where all sources are complete
-   there is nothing to keep diverse: the first. A source whose bytes cost more than another's (another zone, fed from
-   the origin) is asked only for what no better one holds ...
+2. Now and then the readers' windows, else anything; of these the rarest, by lot among equals. Where all sources are
+   complete there is nothing to keep diverse: the first. A source whose bytes cost more than another's (another zone,
+   fed from the origin) is asked only for what no better one holds ...
 3. ... or for what readers want now. The registry not even for that.
 One piece is asked for at a time while sources are partial: larger requests make a herd slower. The only source is asked
 for all that is free in a row, as one stream, once its rate is known; complete ones among themselves for what takes them
