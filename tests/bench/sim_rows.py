@@ -73,6 +73,17 @@ def _churn(count: int, size: Size) -> HerdPlan:
     )
 
 
+def _warm(count: int, size: Size) -> HerdPlan:
+    return HerdPlan(
+        count,
+        (size.blob_bytes,),
+        size.link_bytes_s,
+        size.origin_bytes_s,
+        standing_count=1,
+        providers_count=1,
+    )
+
+
 def _claimant_lost(count: int, size: Size) -> HerdPlan:
     return HerdPlan(count, (size.blob_bytes,), size.link_bytes_s, size.origin_bytes_s, claimant_dies_at=0.5)
 
@@ -102,6 +113,7 @@ SCENARIOS: Final[Mapping[str, Callable[[int, Size], HerdPlan]]] = {
     "claimant-lost": _claimant_lost,
     "autoscaled": _autoscaled,
     "slow-origin": _slow_origin,
+    "warm": _warm,
     "small": _small,
     "bed": _bed,
     "without-offers": _without_offers,

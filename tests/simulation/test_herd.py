@@ -18,7 +18,9 @@ pytestmark = pytest.mark.slow
 
 HOSTS_COUNT: Final = 20
 BLOB_BYTES: Final = 48 * MIB
-COLD: Final = HerdPlan(HOSTS_COUNT, (BLOB_BYTES,), piece_bytes=256 * 1024)
+# Slow enough that round trips do not decide.
+RATE_BYTES_S: Final = 25e6
+COLD: Final = HerdPlan(HOSTS_COUNT, (BLOB_BYTES,), RATE_BYTES_S, RATE_BYTES_S, piece_bytes=256 * 1024)
 # The bounds of the issue, which hold at any size.
 COPIES_MAX: Final = 1.2
 COPIES_DISTURBED_MAX: Final = 2.0
@@ -42,8 +44,8 @@ def test_a_claimant_that_offers_with_care_sends_about_one_copy() -> None:
     with_care = Herd(COLD, seed=1).run()
     without = Herd(replace(COLD, has_offers=False), seed=1).run()
     assert with_care.claimant_copies < 1.5
-    assert without.claimant_copies > 2 * with_care.claimant_copies
-    assert without.over_bound[-1] > 1.5 * with_care.over_bound[-1]
+    assert without.claimant_copies > 1.5 * with_care.claimant_copies
+    assert without.over_bound[-1] > 1.25 * with_care.over_bound[-1]
 
 
 def test_an_image_of_several_blobs() -> None:
@@ -56,7 +58,7 @@ def test_an_image_of_several_blobs() -> None:
 
 def _disturbed() -> list[tuple[str, HerdPlan]]:
     # Slow enough that things happen meanwhile.
-    slow = replace(COLD, origin_bytes_s=COLD.origin_bytes_s / 20)
+    slow = replace(COLD, origin_bytes_s=RATE_BYTES_S / 4)
     return [
         ("hosts die and come", replace(slow, dying_count=4, coming_count=4, coming_spread_s=4.0)),
         ("the claimant dies", replace(slow, claimant_dies_at=0.5)),
@@ -74,7 +76,7 @@ def test_disturbed_it_reads_the_origin_twice_at_most(name: str, plan: HerdPlan) 
 
 
 def test_who_is_granted_the_claim_of_a_dead_host_goes_on_where_it_stood() -> None:
-    plan = replace(COLD, origin_bytes_s=COLD.origin_bytes_s / 20, claimant_dies_at=0.5)
+    plan = replace(COLD, origin_bytes_s=RATE_BYTES_S / 4, claimant_dies_at=0.5)
     result = Herd(plan, seed=1).run()
     assert result.counts["origin reads"] == 2
     assert result.claims_count == 2

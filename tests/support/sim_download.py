@@ -169,19 +169,11 @@ class Download:
                 pass
             case sw.GiveUp():
                 self.world.counts["gave up"] += 1
-                self._fetches.end_all()
-                self._renew_swarm()
                 self.ladder_told(on.SourcesGone())
             case sw.EndReader() | sw.AskPieceDigests() | sw.Ban() | sw.DropPieces():
                 raise AssertionError(f"nobody lies here, but the swarm says {command}")
             case _:
                 assert_never(command)
-
-    def _renew_swarm(self) -> None:
-        """Nothing is kept: a daemon whose swarm gave up begins anew when it is told of sources."""
-        self.swarm = Swarm(self.blob.layout, self.world.plan.swarm, self.host.rng, self.world.clock.now)
-        for host, mask in self._had.items():
-            self._tell_found(host, Bitfield(self.blob.layout.count, mask))
 
     def _find(self, told: Callable[[tuple[bytes, ...]], object]) -> None:
         """Discovery, and whom neighbours named."""
@@ -340,6 +332,7 @@ class Download:
             case do.Feed(request_id):
                 start = self._starts[request_id]
                 self._readers[request_id] = Reader(request_id, start)
+                self.swarm_told(sw.BeginAgain())
                 self.swarm_told(sw.ReaderOpened(request_id, ByteSpan(start, self.blob.size_bytes)))
             case do.Pause(request_id):
                 if request_id in self._readers:

@@ -43,8 +43,10 @@ class Herd:
         self.world = World(plan, seed)
         self._left_count = plan.hosts_count + plan.coming_count
         world, rng = self.world, self.world.rng
-        for _ in range(plan.standing_count):
-            world.add(0.0)
+        for number in range(plan.standing_count):
+            host = world.add(0.0)
+            if number < plan.providers_count:
+                self._provide(host)
         first = [world.add(0.0) for _ in range(plan.hosts_count)]
         for host in first:
             world.clock.at(rng.uniform(0.0, plan.start_spread_s), self._start, host)
@@ -61,6 +63,15 @@ class Herd:
         return self._result()
 
     # -- hosts -----------------------------------------------------------------------------------------------------
+
+    def _provide(self, host: Host) -> None:
+        """It has the image from before."""
+        for blob in self.world.blobs:
+            download = Download(self.world, host, blob, lambda: None)
+            host.downloads[blob.key] = download
+            download.ingest_grew(blob.size_bytes)
+            download.pull.commit()
+            self.world.arbiters.provide(host.member, blob.key)
 
     def _come(self) -> None:
         self._start(self.world.add(self.world.clock.now + self.plan.joining_s))

@@ -31,7 +31,8 @@ SEGMENT_MIN_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class HerdPlan:
-    """`hosts_count` ask within `start_spread_s`; `standing_count` are members and want nothing. `coming_count` ask at
+    """`hosts_count` ask within `start_spread_s`; `standing_count` are members and want nothing, of which
+    `providers_count` have all blobs. `coming_count` ask at
     a moment within `coming_spread_s`, and their daemons have joined `joining_s` after that. `dying_count` of the first
     die at a moment within the bound, each second one without a FIN. `claimant_dies_at`: the first claimant's host dies
     without a FIN at that share of the bound.
@@ -46,6 +47,7 @@ class HerdPlan:
     origin_rtt_s: float = 0.02
     start_spread_s: float = 0.1
     standing_count: int = 0
+    providers_count: int = 0
     coming_count: int = 0
     coming_spread_s: float = 5.0
     joining_s: float = 1.0
@@ -53,7 +55,7 @@ class HerdPlan:
     claimant_dies_at: float | None = None
     parallel_count: int = 3
     piece_bytes: int | None = None
-    upload_slots_count: int = 16
+    upload_slots_count: int = 10
     # Of one digest. Those who call come on top of those who were called.
     neighbours_max_count: int = 30
     # What one frame of the state channel names.
