@@ -45,6 +45,8 @@ class Spreading:
         if self.is_careful:
             self._offers.has(name, mask, self._clock())
             self._look()
+            # Others may be told of more now, and nothing else happens at a host that has all.
+            self._due()
 
     def holds(self, own: int, *, is_fed_from_origin: bool) -> None:
         """What this host has now."""

@@ -376,6 +376,23 @@ async def test_who_says_that_it_has_not_what_others_said_is_not_believed() -> No
     assert not bed.mesh.is_hopeful(none_useless)
 
 
+async def test_what_one_was_shown_first_the_others_are_told_when_he_has_it() -> None:
+    """Also when nothing else happens at this host: it has all, and rests."""
+    bed = Bed()
+    channels = [bed.comes(number) for number in range(3)]
+    bed.mesh.begin(LAYOUT)
+    bed.mesh.offer(Offer(SIZE, Bitfield.holding(4, [0]), True))
+    bed.mesh.offer(offer(0))
+    bed.mesh.rest()
+    opens = [[frame for frame in told(channel) if isinstance(frame, frames.Open)][-1] for channel in channels]
+    shown = [channel for channel, frame in zip(channels, opens, strict=True) if frame.held]
+    assert len(shown) == 1
+    bed.mesh.heard(shown[0], news.PeerHolds(D, SIZE, Bitfield.holding(4, [0]), False))
+    others = [channel for channel in channels if channel is not shown[0]]
+    assert all(told(channel) for channel in others)
+    bed.mesh.close()
+
+
 async def test_at_the_end_all_are_told() -> None:
     bed = Bed()
     channel = bed.comes(1)
