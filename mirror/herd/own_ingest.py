@@ -87,6 +87,8 @@ class OwnIngest:
             await self._ports.discard_ingest(self._digest)
         except StoreUnavailable as exc:
             log.warning("what containerd holds of %s could not be thrown away: %s", self._digest, exc)
+        else:
+            log.info("containerd holds no unfinished %s any more", self._digest)
 
     # -- what happens ----------------------------------------------------------------------------------------------
 

@@ -105,7 +105,8 @@ async def test_a_wrong_byte_of_a_spliced_layer_leaves_the_image_pullable(
         by_tag, _ = await it.push(image)
         assert isinstance(await cri_pull(host.containerd, by_tag), PullFailed)
         assert host.counted("bytes_spliced") == len(layer.content)
-        await host.wait(lambda: "sent wrong bytes and is left aside" in host.daemon.log())
+        await host.wait(lambda: "holds no unfinished" in host.daemon.log())
+        assert "sent wrong bytes and is left aside" in host.daemon.log()
         asked_count = len(liar.gets)
         await pulled(host, by_tag)
         assert len(liar.gets) == asked_count
