@@ -129,10 +129,16 @@ class Mesh:
     # -- what is known ---------------------------------------------------------------------------------------------
 
     def is_hopeful(self, is_useless: Callable[[SourceId], bool]) -> bool:
-        """Somebody is being called, or is a neighbour that may be of use, or is said to have it."""
-        if self._calling or not all(map(is_useless, self._neighbours)):
+        """Somebody is being called, or is said to have it, or is a neighbour that may be of use. One that waits as this
+        host does is no hope where those who should have more gave nothing."""
+        if self._calling:
             return True
-        return any(self._fits(source_id) and not is_useless(source_id) for source_id in self._complete)
+        if any(self._fits(source_id) and not is_useless(source_id) for source_id in self._complete):
+            return True
+        now = self._clock()
+        if any(now < until for until in self._disbelieved_until.values()):
+            return False
+        return bool(self._neighbours) and not any(map(is_useless, self._neighbours))
 
     def __len__(self) -> int:
         return len(self._neighbours)

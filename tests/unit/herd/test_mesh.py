@@ -299,13 +299,19 @@ async def test_who_left_with_all_of_it_still_serves() -> None:
     assert bed.mesh.completes() == [peer(1)]
 
 
-async def test_a_useless_neighbour_is_no_hope_and_a_new_one_is() -> None:
-    bed = Bed()
+async def test_neighbours_that_wait_are_hope_while_nobody_was_useless() -> None:
+    bed = Bed(has_none={peer(2)})
     bed.mesh.begin(LAYOUT)
-    bed.holder(1, 0)
+    assert not bed.mesh.is_hopeful(none_useless)
+    bed.comes(1)
+    assert bed.mesh.is_hopeful(none_useless)
     assert not bed.mesh.is_hopeful(lambda name: name == str(peer(1)))
-    bed.comes(2)
-    assert bed.mesh.is_hopeful(lambda name: name == str(peer(1)))
+    bed.mesh.complete(peer(2))
+    await bed.calls_end()
+    bed.mesh.failed(str(peer(2)))
+    assert not bed.mesh.is_hopeful(none_useless), "who was said to have all gave nothing"
+    bed.now += DISBELIEVED_S
+    assert bed.mesh.is_hopeful(none_useless)
 
 
 async def test_at_rest_the_swarm_hears_of_nobody_until_it_begins_again() -> None:
