@@ -25,7 +25,7 @@ from mirror.peer.errors import PeerBusy, PeerDisagrees, PeerError, PeerStalled, 
 from mirror.peer.streams import PeerStream
 from mirror.steer.events import SourceProgress
 from mirror.swarm.events import SourceId
-from mirror.swarm.lone_stream import WORD_MAX_S, Answer, Here, choose, is_alone, is_slow
+from mirror.swarm.lone_stream import Answer, Here, choose, is_alone, is_slow
 
 log = logging.getLogger(__name__)
 
@@ -139,13 +139,17 @@ class LoneStreams:
 
     async def _chosen(self, reading: Reading) -> SourceId | None:
         """None: nobody, or it took too long to know."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WORD_MAX_S):
-                while (answer := self._choose(reading)) is Answer.WAIT:
-                    self._changed.clear()
+        loop = asyncio.get_running_loop()
+        since_s = loop.time()
+        while isinstance(answer := self._choose(reading), Answer):
+            ends_at_s = since_s + answer.wait_max_s
+            if loop.time() >= ends_at_s:
+                return None
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(ends_at_s):
                     await self._changed.wait()
-                return None if isinstance(answer, Answer) else answer
-        return None
+        return answer
 
     async def _ask(self, source_id: SourceId, reading: Reading) -> PeerStream | None:
         swarm, peer = self._swarming(), self._mesh.peer(source_id)

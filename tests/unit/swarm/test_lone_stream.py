@@ -71,8 +71,11 @@ def test_nobody_to_stream_from() -> None:
 
 
 def test_who_was_asked_who_else_is_there_is_waited_for() -> None:
-    assert chosen(standing=replace(ONE, unheard=("a",))) is Answer.WAIT
-    assert chosen(replace(HERE, is_watched=False)) is Answer.WAIT
+    unheard = replace(ONE, unheard=("a",))
+    assert chosen(standing=unheard) is Answer.WAIT_FOR_WORD
+    assert chosen(replace(HERE, is_watched=False), unheard) is Answer.WAIT_FOR_WORD
+    assert chosen(replace(HERE, is_watched=False)) is Answer.WAIT_FOR_INGEST
+    assert Answer.WAIT_FOR_WORD.wait_max_s > Answer.WAIT_FOR_INGEST.wait_max_s > 0
 
 
 def test_one_byte_more_than_is_verified_first() -> None:
