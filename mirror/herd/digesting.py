@@ -15,15 +15,23 @@ from mirror.swarm.bitfield import ones_from
 from mirror.swarm.events import DigestMatched, DigestMismatched, Event, PrefixHashed
 from mirror.swarm.pieces import PieceLayout
 
-# About 10 ms of a thread: small enough to stop soon.
+# About 10 ms of a thread: small enough to stop soon, and so large that handing it over costs nothing beside it. The end
+# of a blob waits for at most so much.
 PORTION_BYTES = 8 * 1024 * 1024
 
 
 class Digesting:
     def __init__(
-        self, digest: Digest, layout: PieceLayout, own: OwnBytes, tell: Callable[[Event], None]
+        self,
+        digest: Digest,
+        layout: PieceLayout,
+        own: OwnBytes,
+        tell: Callable[[Event], None],
+        *,
+        portion_bytes: int = PORTION_BYTES,
     ) -> None:
         self._digest = digest
+        self._portion_bytes = portion_bytes
         self._layout = layout
         self._own = own
         self._tell = tell
@@ -40,8 +48,17 @@ class Digesting:
     def look(self, *, is_wanted: bool) -> None:
         """Pieces came, or it is wanted now."""
         self._is_wanted = is_wanted
-        if is_wanted and not self._is_over and self._own.mask >> self._hashed_count & 1:
+        if is_wanted and not self._is_over and self._is_worth_a_thread():
             self._changed.set()
+
+    def _is_worth_a_thread(self) -> bool:
+        """A full portion is here, or all that is left."""
+        ahead_count = ones_from(self._own.mask, self._hashed_count)
+        left_count = self._layout.count - self._hashed_count
+        return 0 < min(self._portion_count(), left_count) <= ahead_count
+
+    def _portion_count(self) -> int:
+        return max(1, self._portion_bytes // self._layout.piece_bytes)
 
     def dropped(self, pieces: tuple[int, ...]) -> None:
         """These came wrong: what was hashed from the first of them on is void."""
@@ -61,25 +78,21 @@ class Digesting:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            while self._is_wanted and not self._is_over and await self._hash_portion():
-                pass
+            while self._is_wanted and not self._is_over and self._is_worth_a_thread():
+                await self._hash_portion()
 
-    async def _hash_portion(self) -> bool:
+    async def _hash_portion(self) -> None:
         layout, first = self._layout, self._hashed_count
-        count = ones_from(self._own.mask, first)
-        count = min(count, max(1, PORTION_BYTES // layout.piece_bytes))
-        if not count:
-            return False
+        count = min(self._portion_count(), layout.count - first)
         generation, hasher = self._generation, self._hasher
         self._hashing_stop = first + count
         await self._own.hash_into(hasher, layout.span(first, first + count))
         if generation != self._generation:
-            return True
+            return
         self._hashed_count = first + count
         self._tell(PrefixHashed(self._hashed_count))
         if generation == self._generation and self._hashed_count == layout.count:
             await self._judge(generation)
-        return True
 
     async def _judge(self, generation: int) -> None:
         self._is_over = True

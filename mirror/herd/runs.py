@@ -46,7 +46,7 @@ from mirror.swarm.pieces import PieceLayout
 # holds as much in memory.
 WRITE_BYTES = 1024 * 1024
 # How often a run tells how far it is, at most.
-PROGRESS_EVERY_S = 0.1
+PROGRESS_EVERY_S = 0.25
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 

@@ -41,11 +41,11 @@ STALL_TIMEOUT_S = 2.0
 # What one connection may hold in user memory before reading pauses (aiohttp pauses at twice this).
 READ_BUFFER_BYTES = 256 * 1024
 # Of a body: the process is woken for about so many bytes, adapted so that it is not woken more often than that, and not
-# later. At the most, 64 KiB, a source of 32 KiB/s is still no stall.
-WAKE_START_BYTES = 16 * 1024
-WAKE_MAX_BYTES = 64 * 1024
-WAKE_EVERY_MIN_S = 0.01
-WAKE_EVERY_MAX_S = 0.04
+# later. From the start on a source of 32 KiB/s is no stall.
+WAKE_START_BYTES = 64 * 1024
+WAKE_MAX_BYTES = 128 * 1024
+WAKE_EVERY_MIN_S = 0.02
+WAKE_EVERY_MAX_S = 0.06
 # All peers together: the daemon of a host with a few dozen layers in flight stays far below.
 CONNECTIONS_MAX_COUNT = 512
 # An error body of a peer is read this far, for its reason.

@@ -124,7 +124,7 @@ class ReaderClosed:
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """Bytes came: all before `offset` of the run are here. Told at most about ten times a second."""
+    """Bytes came: all before `offset` of the run are here. Told a few times a second."""
 
     run_id: RunId
     offset: int
