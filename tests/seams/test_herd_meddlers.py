@@ -8,6 +8,7 @@ import random
 import pytest
 
 from mirror.oci.digest import Digest
+from mirror.steer.timers import SILENT_MAX_S
 from tests.support.herd_hosts import MIB, PullFailed, herd, pulling
 from tests.support.meddling import Meddle, Meddling
 from tests.support.mirror_host import ask
@@ -71,6 +72,18 @@ async def test_a_claimant_that_serves_nobody_costs_one_copy_more() -> None:
         assert all(pull.data == BLOB for pull in pulls)
         assert bed.origin.total_bytes == 2 * len(BLOB)
         assert sorted(pull.statuses for pull in pulls) == [[200], [200], [404]]
+
+
+@pytest.mark.parametrize("how", [Meddle.TRUNCATE, Meddle.ABSENT])
+async def test_waiters_do_not_wait_for_each_other(how: Meddle) -> None:
+    """Whoever had it whole gives next to nothing, and they are all that each of them knows."""
+    async with herd(0, BLOB) as bed:
+        first = await bed.host(middleware=Meddling(BLOB, how).middleware)
+        await first.pull(D, len(BLOB))
+        hosts = [await bed.host(verify_always=True) for _ in range(3)]
+        async with asyncio.timeout(SILENT_MAX_S * 3 / 4), pulling(hosts, BLOB) as pulls:
+            await pulls.done()
+        assert bed.origin.total_bytes < 3.5 * len(BLOB)
 
 
 async def test_wrong_bytes_of_a_lone_source_never_make_a_blob() -> None:
