@@ -33,8 +33,8 @@ COMMIT_BYTES_S = 200_000_000
 # A complete provider names those who joined with its own state: about two round trips after it was called. Who does not
 # know by then asks it as a member of a swarm.
 WORD_MAX_S = 0.25
-# containerd makes its ingest before it asks, and a look at its folder takes a few milliseconds, on a busy host some tens.
-# A client without one must not be the slower for it.
+# containerd makes its ingest before it asks, and a look at its folder takes a few milliseconds, on a busy host some
+# tens. A client without one must not be the slower for it.
 INGEST_MAX_S = 0.1
 
 
