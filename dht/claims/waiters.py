@@ -74,12 +74,14 @@ class Waiters:
         state.waiters.clear()
 
     def _make_room(self, state: KeyState, progress: int, now: float) -> bool:
-        """Whoever was not heard lately goes; else whoever is farthest behind the newcomer."""
+        """Whoever was not heard lately goes; else, of those who are farthest behind and not ahead of the newcomer, the
+        one remembered longest. So a herd that is larger than this memory is told of in turns, and not the same few to
+        everybody."""
         waiters = state.waiters
         first = min(waiters, key=lambda node: waiters[node].heard_at)
         if waiters[first].heard_at >= now - self._heard_s:
             first = min(waiters, key=lambda node: waiters[node].holding.progress)
-            if waiters[first].holding.progress >= progress:
+            if waiters[first].holding.progress > progress:
                 return False
         self.drop(state, first)
         return True

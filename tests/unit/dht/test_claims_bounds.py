@@ -154,7 +154,24 @@ def test_waiters_are_bounded_and_those_ahead_are_kept() -> None:
         claims.ask(KEY, host(number), 0, 5.0)
     ruling = claims.ask(KEY, B, 0, 5.0)
     assert isinstance(ruling, Wait)
-    assert {one.contact for one in ruling.participants} == {host(number) for number in (30, 31, 32, 33)}
+    assert {one.contact for one in ruling.participants} == {host(number) for number in (31, 32, 33)}, (
+        "who asks takes the place of the one remembered longest"
+    )
+
+
+def test_a_herd_larger_than_the_memory_is_told_of_in_turns() -> None:
+    """All are equally far, and ask every second: each is told of others than the first few that asked."""
+    claims = Claims(OWN, EPOCH, Params(claim_waiters_count=8))
+    claims.ask(KEY, A, 0, 0.0)
+    herd = [host(number) for number in range(10, 60)]
+    told: set[bytes] = set()
+    for second in range(3):
+        for one in herd:
+            ruling = claims.ask(KEY, one, 0, float(second))
+            assert isinstance(ruling, Wait)
+            told |= {other.contact.node for other in ruling.participants}
+    assert claims.waiters_count == 8
+    assert told >= {one.node for one in herd}
 
 
 def test_exclusions_are_bounded() -> None:
