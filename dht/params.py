@@ -130,8 +130,8 @@ class Params:
     claim_forget_s: float = 60.0
     claim_wait_retry_s: float = 1.0
     claim_deadline_s: float = 1.0
-    # A host whose pull begins has busy CPUs, and answers tens of milliseconds late; whoever is passed over for that costs
-    # a copy from the origin, and waiting twice as long for a dead one costs the first askers a quarter of a second.
+    # A host whose pull begins has busy CPUs, and answers tens of milliseconds late. Whoever is passed over for that
+    # costs a copy from the origin; waiting so long for a dead one costs the first askers a quarter of a second.
     claim_hedge_min_s: float = 0.12
 
     # -- bootstrap
