@@ -25,7 +25,7 @@ from mirror.herd.own_bytes import Portion, SpoolSpace
 from mirror.herd.ports import Neighbours, TransferPorts
 from mirror.herd.reading import Reading
 from mirror.herd.transfer import Transfer
-from mirror.ingest.base import Born, Committed, EventsLost, Grew, IngestWatch, Vanished, WatchEvent
+from mirror.ingest.base import Born, Committed, EventsLost, Grew, IngestEvent, IngestWatch, Vanished
 from mirror.oci.byterange import ByteRange, ByteSpan
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
@@ -221,7 +221,8 @@ class Herd:
                 return
             case news.ChannelDown() | news.PeerLoad():
                 for transfer in list(self._transfers.values()):
-                    transfer.heard(channel, told)
+                    with self._boundary(transfer.digest):
+                        transfer.heard(channel, told)
                 return
             case news.PeerJoined(digest) | news.PeerHolds(digest):
                 transfer = self._transfers.get(digest)
@@ -231,7 +232,8 @@ class Herd:
             case _:
                 transfer = self._transfers.get(told.digest)
         if transfer is not None:
-            transfer.heard(channel, told)
+            with self._boundary(transfer.digest):
+                transfer.heard(channel, told)
         elif isinstance(told, news.PeerJoined | news.PeerHolds):
             channel.decline(told.digest, DeclineReason.ABSENT)
         elif isinstance(told, news.PieceDigestsAsked):
@@ -284,9 +286,14 @@ class Herd:
         return task
 
     async def _guarded(self, digest: Digest, work: Coroutine[Any, Any, None]) -> None:
-        """A task boundary: a defect in one transfer ends this transfer, not the daemon."""
-        try:
+        with self._boundary(digest):
             await work
+
+    @contextlib.contextmanager
+    def _boundary(self, digest: Digest) -> Iterator[None]:
+        """A defect in one transfer ends this transfer, not the daemon."""
+        try:
+            yield
         except Exception:
             log.exception("the transfer of %s failed", digest)
             transfer = self._transfers.pop(digest, None)
@@ -343,33 +350,29 @@ class Herd:
     async def _follow_ingests(self) -> None:
         async with aclosing(self._ports.ingests.watch()) as events:  # type: ignore[type-var]
             async for event in events:
-                self._ingest_event(event)
+                if isinstance(event, EventsLost):
+                    log.debug("%s", event.reason)
+                elif event.digest is not None:
+                    with self._boundary(event.digest):
+                        self._ingest_event(event.digest, event)
 
-    def _ingest_event(self, event: WatchEvent) -> None:
+    def _ingest_event(self, digest: Digest, event: IngestEvent) -> None:
+        transfer = self._transfers.get(digest)
+        if transfer is None and isinstance(event, Grew):
+            # It was downloaded before this daemon was asked: before it started, say.
+            transfer = self._transfer(digest, is_manifest=False)
+            transfer.born(None)
+        if transfer is None:
+            return
         match event:
-            case Born(_, _, digest, total_bytes) if digest is not None:
-                transfer = self._transfers.get(digest)
-                if transfer is not None:
-                    transfer.born(total_bytes)
-            case Grew(digest, size_bytes):
-                transfer = self._transfers.get(digest)
-                if transfer is None:
-                    # It was downloaded before this daemon was asked: before it started, say.
-                    transfer = self._transfer(digest, is_manifest=False)
-                    transfer.born(None)
+            case Born(_, _, _, total_bytes):
+                transfer.born(total_bytes)
+            case Grew(_, size_bytes):
                 transfer.grew(size_bytes)
-            case Committed(digest):
-                transfer = self._transfers.get(digest)
-                if transfer is not None:
-                    transfer.committed()
-            case Vanished(digest):
-                transfer = self._transfers.get(digest)
-                if transfer is not None:
-                    transfer.vanished()
-            case EventsLost(reason):
-                log.debug("%s", reason)
-            case _:
-                pass
+            case Committed():
+                transfer.committed()
+            case Vanished():
+                transfer.vanished()
 
     async def _follow_store(self) -> None:
         """For runtimes whose ingests are not seen, and commits that were not."""
@@ -387,4 +390,5 @@ class Herd:
     def _stored(self, digest: Digest) -> None:
         transfer = self._transfers.get(digest)
         if transfer is not None:
-            transfer.committed()
+            with self._boundary(digest):
+                transfer.committed()
