@@ -171,8 +171,10 @@ class Herd:
         is_manifest: bool,
         is_head: bool,
         at_fallback: bool,
+        media_type: str = "",
     ) -> AsyncIterator[Reading]:
-        """A request of the own containerd, for an image of `registry`. Raises: Missed."""
+        """A request of the own containerd, for an image of `registry`; `media_type`: what it expects, if it says so.
+        Raises: Missed."""
         if self._tasks is None:
             raise Missed(digest, "this daemon is starting or stopping")
         first_until, both_until = self._given_up.get(digest, (0.0, 0.0))
@@ -188,7 +190,9 @@ class Herd:
         transfer = self._transfer(digest, is_manifest=is_manifest, registry=registry)
         if transfer.is_aside:
             raise Missed(digest, "this host's disk does not take it, or nobody could bring it whole")
-        reading = transfer.ask(next(self._ids), byte_range, is_head=is_head, at_fallback=at_fallback)
+        reading = transfer.ask(
+            next(self._ids), byte_range, media_type, is_head=is_head, at_fallback=at_fallback
+        )
         try:
             yield reading
         finally:

@@ -18,6 +18,7 @@ from mirror.herd.runs import Spawn
 from mirror.herd.swarming import Swarming
 from mirror.ingest.base import IngestFile
 from mirror.oci.digest import Digest
+from mirror.oci.magic import FIRST_BYTES_COUNT, fits
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class OwnIngest:
         self._put = put
         self._settle = settle
         self._spawn = spawn
+        self._media_type = ""
         self._is_tailing = False
         self._is_judged = False
         self._file: IngestFile | None = None
@@ -91,6 +93,10 @@ class OwnIngest:
             log.info("containerd holds no unfinished %s any more", self._digest)
 
     # -- what happens ----------------------------------------------------------------------------------------------
+
+    def expects(self, media_type: str) -> None:
+        """As the own containerd asked for it."""
+        self._media_type = media_type or self._media_type
 
     def born(self, total_bytes: int | None) -> None:
         self._close_file()
@@ -153,6 +159,8 @@ class OwnIngest:
         if self._file is None:
             return
         size_bytes = self._file.size_bytes()
+        if size_bytes and not self._looks_right(self._file, min(FIRST_BYTES_COUNT, swarm.layout.size_bytes)):
+            return
         if size_bytes:
             swarm.own_reaches(size_bytes)
         if size_bytes > self._reached_bytes:
@@ -161,6 +169,22 @@ class OwnIngest:
         if self._is_judged and size_bytes >= swarm.layout.size_bytes:
             self._is_judged = False
             self._spawn(self._judge(swarm))
+
+    def _looks_right(self, file: IngestFile, count_bytes: int) -> bool:
+        """A page of a captive portal, say, is not shown to others, who could tell it from the blob at its end only."""
+        first_bytes = os.pread(file.descriptor, count_bytes, 0)
+        if len(first_bytes) < count_bytes:
+            return False
+        if fits(self._media_type, first_bytes):
+            return True
+        log.warning(
+            "what the registry sends is no %s: it is thrown away. Look at what answers in its place, such as a proxy",
+            self._media_type,
+            extra={"digest": str(self._digest), "first_bytes": first_bytes.hex()},
+        )
+        self._is_tailing = False
+        self._put(on.BytesWrong())
+        return False
 
     def _show(self) -> None:
         if not self._shown_bytes or self._is_tailing or self.is_committed:

@@ -164,8 +164,15 @@ class Transfer:
     # -- requests of the own containerd ----------------------------------------------------------------------------
 
     def ask(
-        self, request_id: int, byte_range: ByteRange | None, *, is_head: bool, at_fallback: bool
+        self,
+        request_id: int,
+        byte_range: ByteRange | None,
+        media_type: str,
+        *,
+        is_head: bool,
+        at_fallback: bool,
     ) -> Reading:
+        self._own_ingest.expects(media_type)
         return self._requests.ask(request_id, byte_range, is_head=is_head, at_fallback=at_fallback)
 
     def left(self, reading: Reading) -> None:

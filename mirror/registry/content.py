@@ -166,6 +166,8 @@ class Content:
             is_manifest=answer.wanted.is_manifest,
             is_head=is_head,
             at_fallback=answer.at_fallback,
+            # containerd names what the manifest says first, and all others behind it.
+            media_type=request.headers.get("Accept", "").partition(",")[0].strip(),
         ) as reading:
             if answer.at_fallback:
                 reading.origin_refused(answer.refusal_kind)

@@ -97,6 +97,8 @@ class HerdHost:
     ingests: MemoryIngests
     cluster: MemoryCluster
     origin: Origin
+    # What its runtime says that it expects.
+    media_type: str = ""
 
     @property
     def peer(self) -> Peer:
@@ -131,6 +133,8 @@ class HerdHost:
         """False: to the origin."""
         start = len(pull.data)
         headers = {"User-Agent": "containerd/2.1.0"} | ({"Range": f"bytes={start}-"} if start else {})
+        if self.media_type:
+            headers["Accept"] = f"{self.media_type}, */*"
         url = URL(f"{self.mirror.registry_url}/v2/team/app/{kind}/{digest}", encoded=True)
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
