@@ -8,10 +8,10 @@ test of this module, or one named after its file.
  3 slow origin, 1 MiB steps                       test_ingest.py: a_step_of_five_seconds_is_life
  4 first byte takes nine seconds                  test_waiters.py: nobody_escapes_while_a_claim_is_alive
  5 slow claimant                                  test_second_claim.py
- 6 a body ended by RST                            the only order is EndByFin; the wire is the shell's to test
+ 6 a body ended by RST                            seams/test_body_endings.py, test_body_spans.py
  7 zero-byte closes, re-ask without Range         test_endings.py: one_body_a_minute_ends_without_a_byte
  8 unverified bytes before a hand-over            test_endings.py: after_a_hand_over_the_ingest_is_judged
- 9 discarded layers                               Tail keeps the descriptor; keeping a cache is the store's
+ 9 discarded layers                               integration/test_discarding_daemons.py, unit/keep/
 10 cancelled pull                                 test_a_cancelled_pull_gives_its_claim_back_at_once,
                                                   test_a_pull_tried_again_is_fed_its_own_prefix
 11 fallback waiter let through                    test_fallback.py
@@ -19,27 +19,34 @@ test of this module, or one named after its file.
 13 two that wait for each other                   test_waiters.py: a_chain_that_ends_here_is_no_source
 14 daemon joining                                 test_waiters.py: a_joining_daemon_asks_for_a_second
 15 protected manifest, 401                        test_fallback.py: a_manifest_that_is_not_for_everybody_is_a_404
-16 to 21                                          tags, ns, hosts.toml, error texts, watchdog: not the ladder's
+16 a tag while the origin fails                   unit/tags/, integration/test_tags_real.py
+17 ns chooses where to connect                    seams/test_origin_guard.py
+18 automatic hosts.toml                           integration/test_first_seen_real.py, unit/containerd/
+19, 20 asked twice; error texts                   integration/test_containerd_error_texts.py
+21 a frozen daemon                                seams/test_watchdog.py, integration/test_herd_faults.py
 22 claims stolen                                  test_a_head_never_claims, test_waiters.py: excluded_is_a_404_at_once
 23 false refusals                                 test_fallback.py: a_refusal_counts_while_the_404_is_fresh, and those
                                                   after it
 24 origin drops the claimant                      test_a_range_of_the_claimant_renews_once
-25, 26 spool, inotify                             not the ladder's
+25 spool in a small pod                           unit/relay/test_spool.py; a full disk: seams/test_herd.py
+26 a manifest's ingest lives 5 ms                 conformance/test_ingest_watch.py
 27 size == total is not complete                  test_ingest.py: full_size_is_not_committed
 28, 29 progress timeout, header timeout           test_timers.py
-30, 31 clocks                                     the DHT's; fences travel: test_the_fence_travels_with_renewals
+30 clocks that differ                             seams/test_dht_clocks.py
+31 times across arbiters                          unit/dht/test_claims*.py, test_the_fence_travels_with_renewals
 32 daemon restarted                               test_a_growing_ingest_is_adopted
-33, 34 ports, admin                               not the ladder's
-35 captive portal                                 BytesWrong: test_endings.py; the first bytes are the tail's to look at
+33 ports in the NodePort range                    the defaults lie below it: unit/mirror/test_settings_table.py
+34 admin on loopback                              unit/admin/
+35 captive portal                                 seams/test_herd_portal.py, unit/oci/test_magic.py
 36 parallel chunks                                test_every_range_of_the_claimant_is_a_404
 37 range claims                                   there are none: a claim has no range
-38 user's mirrors                                 not the ladder's
+38 user's mirrors                                 unit/containerd/test_hosts_layout.py
 39 no fallback host                               test_without_a_fallback_host_a_silent_claim_is_given_back_early
 40 cluster of two, partition                      test_waiters.py: an_unreached_arbiter_costs_a_quarter_second
 41 first and fallback host at once                test_fallback.py: a_growing_ingest_is_fed_and_no_refusal
 42 foreign layers                                 such requests never reach a ladder
 43 gone between announce and serve                test_waiters.py: providers_that_failed_are_not_asked_for_again
-44 liars                                          BytesWrong; bans are the swarm's
+44 liars                                          integration/test_herd_liars.py, seams/test_herd_meddlers.py
 """
 
 from __future__ import annotations
