@@ -12,7 +12,7 @@ class SwarmParams:
     # -- what is asked for ------------------------------------------------------------------------------------------
     # Of the choices, the share that looks at the readers' windows first. The rest keeps the herd diverse: with 0.8 ten
     # hosts that fetch from one that is complete go in step, all want its next pieces, and take 2.5 times as long. That
-    # a reader waits no longer than a second or so is `urgent_s`'s doing (docs/adr/0016).
+    # a reader waits no longer than a second or so is `urgent_s`'s doing (docs/adr/0017).
     window_ratio: float = 0.2
     # How far ahead of a reader his window goes. A short one: a herd in which all want the same pieces is slow.
     window_pieces_count: int = 8

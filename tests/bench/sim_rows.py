@@ -126,7 +126,8 @@ DEFAULT: Final = (
     *(Row("cold", count, 5) for count in (200, 50, 10, 5)),
     Row("churn", 200, 2),
     Row("autoscaled", 200, 2),
-    Row("claimant-lost", 50, 5),
+    Row("claimant-lost", 50, 3),
+    *(Row("warm", count, 2) for count in (10, 50)),
     *(Row(scenario, count, 5) for scenario in ("bed", "small") for count in (5, 10)),
 )
 

@@ -1,8 +1,7 @@
 """Who tells whom in a simulated swarm: the state channels of one digest at one host. Refuses to choose pieces.
 
-As docs/wire/state-channel.md: what two neighbours have, batched; who their other neighbours are. A host calls others
-until it has as many neighbours as its swarm wants, and takes callers in up to a bound; who is turned away is told of
-others.
+As docs/wire/state-channel.md: what two neighbours have, batched; who their other neighbours are. As mirror.herd.mesh: a
+host calls others until it has enough neighbours, and takes callers in up to a bound; who is taken in is told of others.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class Mesh:
 
     def grow(self) -> None:
         now = self._world.clock.now
-        wanted_count = self._world.plan.swarm.sources_wanted_count
+        wanted_count = self._world.plan.called_max_count
         open_ = [
             host
             for host in self._candidates
@@ -83,15 +82,16 @@ class Mesh:
         elif self._download.host in other.mesh.told:
             self._calling.discard(host)
         elif len(other.mesh.told) >= self._world.plan.neighbours_max_count:
-            self._world.clock.after(back_s, self._turned_away, host, other.mesh.some(self._download.host))
+            named = other.mesh.some(self._download.host) if self._world.plan.is_naming_more else ()
+            self._world.clock.after(back_s, self._turned_away, host, named)
         else:
-            other.mesh.up(self._download.host)
+            other.mesh.up(self._download.host, is_naming=True)
             self._world.clock.after(back_s, self._taken_in, host)
 
     def _taken_in(self, host: Host) -> None:
         self._calling.discard(host)
         if self._download.host.is_alive and host.is_alive and host not in self.told:
-            self.up(host)
+            self.up(host, is_naming=False)
 
     def _turned_away(self, host: Host, named: tuple[Host, ...]) -> None:
         self._calling.discard(host)
@@ -105,8 +105,8 @@ class Mesh:
         count = min(len(others), self._world.plan.names_count)
         return tuple(self._download.host.rng.sample(others, count))
 
-    def up(self, host: Host) -> None:
-        """The channel is open on this side; what each has is on its way."""
+    def up(self, host: Host, *, is_naming: bool) -> None:
+        """The channel is open on this side; what this host has is on its way."""
         download = self._download
         self._candidates.pop(host, None)
         self._offers.joined(host)
@@ -114,9 +114,10 @@ class Mesh:
         offered = self._offered_to(host)
         self.told[host] = offered.mask
         self._tell_count()
-        args = (download.host, offered, download.is_fed_from_origin, self.some(host))
+        named = self.some(host) if is_naming else ()
+        args = (download.host, offered, download.is_fed_from_origin, named)
         self._world.clock.after(download.host.half_rtt_s(host), self._opened, host, *args)
-        if not self._is_naming:
+        if self._world.plan.is_naming_more and not self._is_naming:
             self._is_naming = True
             self._world.clock.after(NAME_AFTER_S, self._name_all)
 
@@ -135,7 +136,7 @@ class Mesh:
             return
         for host in self.told:
             other = host.downloads[self._download.blob.key]
-            if len(other.mesh.told) < self._world.plan.swarm.sources_wanted_count:
+            if len(other.mesh.told) < self._world.plan.called_max_count:
                 self._tell_count()
                 delay_s = self._download.host.half_rtt_s(host)
                 self._world.clock.after(delay_s, other.mesh.name, self.some(host))

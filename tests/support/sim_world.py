@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from dht.params import Params
+from mirror.herd.mesh import CALLED_MAX_COUNT, NAMED_MAX_COUNT, NEIGHBOURS_MAX_COUNT
 from mirror.peer.channel_params import ChannelParams
+from mirror.peer.slots import UPLOAD_SLOTS_COUNT
 from mirror.swarm.params import SwarmParams
 from mirror.swarm.pieces import PieceLayout
 from tests.support.sim_arbiters import Arbiters, Member, MembershipPlan
@@ -55,11 +57,14 @@ class HerdPlan:
     claimant_dies_at: float | None = None
     parallel_count: int = 3
     piece_bytes: int | None = None
-    upload_slots_count: int = 10
-    # Of one digest. Those who call come on top of those who were called.
-    neighbours_max_count: int = 30
-    # What one frame of the state channel names.
-    names_count: int = 16
+    upload_slots_count: int = UPLOAD_SLOTS_COUNT
+    # Of one digest: until so many it calls, those who call come on top.
+    called_max_count: int = CALLED_MAX_COUNT
+    neighbours_max_count: int = NEIGHBOURS_MAX_COUNT
+    # What one frame of the state channel names, to one who calls and is taken in.
+    names_count: int = NAMED_MAX_COUNT
+    # Whether one who is turned away is told of others, too, and neighbours of those who came later.
+    is_naming_more: bool = False
     # Whether who is fed from the origin offers with care (mirror.swarm.offers).
     has_offers: bool = True
     links: LinkPlan = field(default_factory=LinkPlan)
