@@ -89,6 +89,7 @@ async def herding(settings: ServeSettings, around: HerdAround) -> AsyncIterator[
             ingests=around.ingests,
             store=around.store,
             spool=spool,
+            announced=around.discovery.flush,
             count_bytes=around.metrics.peer_received_bytes.inc,
             clock=time.monotonic,
             streams=_streams(settings, around),

@@ -81,6 +81,11 @@ class DhtDiscovery:
         await self._begun.wait()
         self._dht.withdraw([key_of(key) for key in keys])
 
+    async def flush(self) -> None:
+        """Returns when all that was announced by now was told to those who keep it, or given up."""
+        if self._begun.is_set():
+            await self._dht.flush()
+
     async def _watch(self) -> None:
         """Tells the log who is there, until cancelled."""
         is_alone, is_isolated = True, False

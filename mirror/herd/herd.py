@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 # Peers still come for what this host got a moment ago; containerd comes back with a Range after a cut body.
 LINGER_S = 60.0
+# What the store says is advertised after a quarter of a second, together with what it says next.
+ADVERTISED_AFTER_S = 0.4
 SWEEP_EVERY_S = 5.0
 # Each may hold two descriptors; the usual limit of a process is 1,024.
 TRANSFERS_MAX_COUNT = 256
@@ -60,7 +62,7 @@ FOUND_MAX_COUNT = 16
 @dataclass(frozen=True, slots=True)
 class HerdPorts:
     """`ingests`: what the own runtime is downloading. `discard_ingest` is the store's; `count_bytes` gets what peers
-    sent. `streams` None: all that they send is hashed here."""
+    sent. `announced` returns when others know what the store said that it has. `streams` None: all that they send is hashed here."""
 
     claims: Claims
     discovery: Discovery
@@ -69,6 +71,7 @@ class HerdPorts:
     ingests: IngestWatch
     store: ContentStore
     spool: Spool
+    announced: Callable[[], Awaitable[None]]
     count_bytes: Callable[[int], None]
     clock: Callable[[], float]
     streams: PeerStreams | None = None
@@ -190,9 +193,8 @@ class Herd:
         transfer = self._transfer(digest, is_manifest=is_manifest, registry=registry)
         if transfer.is_aside:
             raise Missed(digest, "this host's disk does not take it, or nobody could bring it whole")
-        reading = transfer.ask(
-            next(self._ids), byte_range, media_type, is_head=is_head, at_fallback=at_fallback
-        )
+        transfer.expects(media_type)
+        reading = transfer.ask(next(self._ids), byte_range, is_head=is_head, at_fallback=at_fallback)
         try:
             yield reading
         finally:
@@ -396,3 +398,10 @@ class Herd:
         if transfer is not None:
             with self._boundary(digest):
                 transfer.committed()
+            self._spawn(digest, self._provided(transfer))
+
+    async def _provided(self, transfer: Transfer) -> None:
+        """Who advertises heard of it at the same time."""
+        await asyncio.sleep(ADVERTISED_AFTER_S)
+        await self._ports.announced()
+        transfer.provided()

@@ -105,6 +105,7 @@ class Transfer:
             settle=self._pump.run,
             spawn=self._spawn,
         )
+        self.expects = self._own_ingest.expects
         self._trial = Trial(digest, ports, wrong=self._streamed_wrong, spawn=self._spawn)
         self._lone = LoneStreams(
             digest,
@@ -164,15 +165,8 @@ class Transfer:
     # -- requests of the own containerd ----------------------------------------------------------------------------
 
     def ask(
-        self,
-        request_id: int,
-        byte_range: ByteRange | None,
-        media_type: str,
-        *,
-        is_head: bool,
-        at_fallback: bool,
+        self, request_id: int, byte_range: ByteRange | None, *, is_head: bool, at_fallback: bool
     ) -> Reading:
-        self._own_ingest.expects(media_type)
         return self._requests.ask(request_id, byte_range, is_head=is_head, at_fallback=at_fallback)
 
     def left(self, reading: Reading) -> None:
@@ -198,6 +192,9 @@ class Transfer:
         self._trial.committed()
         if not self._is_closed:
             self._own_ingest.committed()
+
+    def provided(self) -> None:
+        self._pump.tell(on.Provided())
 
     # -- neighbours ------------------------------------------------------------------------------------------------
 
@@ -432,8 +429,6 @@ class Transfer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    # -- the end ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Whoever waits goes to the origin. Idempotent."""

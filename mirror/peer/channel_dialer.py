@@ -23,8 +23,8 @@ from mirror.peer.errors import (
 from mirror.peer.frames import MESSAGE_MAX_BYTES
 from mirror.peer.strangers import Strangers
 
-# A peer that does not complete a handshake within a second is no neighbour for a swarm.
-CONNECT_TIMEOUT_S = 1.0
+# A handshake takes a round trip, whatever the peer does: who needs longer is not there, or farther than the origin.
+CONNECT_TIMEOUT_S = 0.5
 
 ClientSocket = aiohttp.ClientWebSocketResponse[bool]
 

@@ -34,8 +34,8 @@ from mirror.peer.tag_answer import TAG_ANSWER_MAX_BYTES, TagAnswerInvalid, decod
 from mirror.secret import Subkey
 from mirror.tags.base import Attestation, TagName
 
-# A peer that does not complete a handshake within a second is slower than going to the origin.
-CONNECT_TIMEOUT_S = 1.0
+# A handshake takes a round trip, whatever the peer does: who needs longer is not there, or farther than the origin.
+CONNECT_TIMEOUT_S = 0.5
 # A source silent for this long is left for another; containerd itself would wait for ever.
 STALL_TIMEOUT_S = 2.0
 # What one connection may hold in user memory before reading pauses (aiohttp pauses at twice this).

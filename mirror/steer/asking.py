@@ -8,7 +8,7 @@ from __future__ import annotations
 from mirror.steer.commands import AskClaim, AskReason, ReleaseClaim, ReleaseReason, RenewClaim
 from mirror.steer.events import Ruled
 from mirror.steer.rulings import Fence, Granted, Ruling, Unruled, Wait
-from mirror.steer.timers import ASK_AGAIN_S, CLAIM_HEARD_S, RENEW_EVERY_S, RULING_LATE_S
+from mirror.steer.timers import ASK_AGAIN_S, CLAIM_HEARD_S, RENEW_EVERY_S, RULING_LATE_ALONE_S, RULING_LATE_S
 
 
 class Asking:
@@ -138,5 +138,5 @@ class Asking:
     def _next_id(self, now: float) -> int:
         self._last_id += 1
         self._in_flight_id = self._last_id
-        self._late_at = now + RULING_LATE_S
+        self._late_at = now + (RULING_LATE_ALONE_S if self.has_sources_failed else RULING_LATE_S)
         return self._last_id

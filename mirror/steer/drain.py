@@ -20,6 +20,10 @@ class Drain:
         self._moved_at = now
         self._best_bytes = best_bytes
 
+    def only(self, best_bytes: int) -> None:
+        """Nobody else is left: no more than what stands here is to be had."""
+        self._best_bytes = best_bytes
+
     def moved(self, now: float) -> None:
         """Bytes came in order."""
         self._moved_at = now

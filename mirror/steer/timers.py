@@ -30,6 +30,8 @@ FALLBACK_MAX_S = 25.0
 # -- asking
 # An ask that was not answered: twice what the DHT gives itself.
 RULING_LATE_S = 2.0
+# Where others were of no use before, nobody may be there at all: a pull shall not wait twice for that.
+RULING_LATE_ALONE_S = 0.6
 # Where the ruling names no time, or one that is too long for a host that holds a request.
 ASK_AGAIN_S = 1.0
 # As often as waiters ask, so that an arbiter that is new hears of the claim before it grants another.

@@ -165,6 +165,7 @@ async def mirror_host(
                 ingests=ingests or NoIngests(),
                 store=store,
                 spool=spool,
+                announced=_at_once,
                 count_bytes=metrics.peer_received_bytes.inc,
                 clock=clock,
                 streams=PeerStreams(client.contacts, strangers)
@@ -215,6 +216,10 @@ async def mirror_host(
             herd,
             seen,
         )
+
+
+async def _at_once() -> None:
+    """What these hosts say of themselves, the test's cluster knows."""
 
 
 async def _end(task: asyncio.Future[None]) -> None:

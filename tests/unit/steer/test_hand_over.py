@@ -100,3 +100,13 @@ def test_a_claim_is_given_back_if_its_reader_left_while_draining(host: SteerHost
     assert [one.reason for one in host.of(do.ReleaseClaim)] == [ReleaseReason.UNUSED]
     assert host.of(do.StopSwarm) == [do.StopSwarm()]
     assert host.state() is State.IDLE
+
+
+def test_draining_ends_at_once_when_there_is_nobody_to_take_from(host: SteerHost) -> None:
+    """The arbiter named who is farther, and none of them is to be reached."""
+    request = host.ask()
+    host.rule(Granted(FENCE, (Participant(WAITER, 9 * MIB),)))
+    assert host.state() is State.HANDING_OVER
+    host.tell(on.SourcesGone())
+    assert host.got_404(request)
+    assert host.state() is State.CLAIMED

@@ -14,6 +14,7 @@ from mirror.steer.timers import (
     ESCAPE_BARE_MAX_S,
     ESCAPE_WAITED_MAX_S,
     HELD_LONG_S,
+    RULING_LATE_ALONE_S,
     RULING_LATE_S,
     SILENT_MAX_S,
 )
@@ -283,3 +284,13 @@ def test_a_daemon_that_has_joined_asks_at_once(host: SteerHost) -> None:
     host.rule(UNRULED)
     host.tell(on.DaemonJoining(False))
     assert host.question is not None
+
+
+def test_who_found_nobody_of_use_waits_shorter_for_an_arbiter(host: SteerHost) -> None:
+    """Parted from everybody: a pull is no second late for that."""
+    request = host.ask()
+    host.rule(PENDING, (PROVIDER,))
+    host.tell(on.SourcesGone())
+    assert host.question is not None
+    host.pass_(RULING_LATE_ALONE_S + ESCAPE_BARE_MAX_S)
+    assert host.got_404(request)
