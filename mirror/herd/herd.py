@@ -62,7 +62,8 @@ FOUND_MAX_COUNT = 16
 @dataclass(frozen=True, slots=True)
 class HerdPorts:
     """`ingests`: what the own runtime is downloading. `discard_ingest` is the store's; `count_bytes` gets what peers
-    sent. `announced` returns when others know what the store said that it has. `streams` None: all that they send is hashed here."""
+    sent. `announced` returns when others know what the store said that it has. `streams` None: all that they send is
+    hashed here."""
 
     claims: Claims
     discovery: Discovery
