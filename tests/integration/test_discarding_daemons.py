@@ -24,7 +24,8 @@ PLAN = HerdPlan(
 @pytest.mark.containerd
 @pytest.mark.netns
 @pytest.mark.slow
-@pytest.mark.parametrize("version", [pytest.param("1.7", marks=pytest.mark.matrix), "2.1"])
+@pytest.mark.matrix
+@pytest.mark.parametrize("version", ["1.7", "2.1"])
 async def test_the_second_host_gets_what_the_first_one_s_containerd_threw_away(version: str) -> None:
     async with herd_bed(
         PLAN,
