@@ -257,6 +257,7 @@ class Mesh:
             self._tell_offer(one)
         except ChannelFull:
             del self._neighbours[source_id]
+            self._spreading.left(source_id)
             return None
         return one
 

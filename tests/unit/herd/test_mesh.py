@@ -36,7 +36,7 @@ def peer(number: int) -> Peer:
     return Peer("10.0.0.1", 1000 + number)
 
 
-def channel_to(number: int) -> Channel:
+def channel_to(number: int, params: ChannelParams | None = None) -> Channel:
     """A real one, whose socket nobody serves."""
     return Channel(
         cast(ChannelSocket, None),
@@ -46,7 +46,7 @@ def channel_to(number: int) -> Channel:
         keeps=True,
         load_ratio=0.0,
         on_news=lambda _channel, _told: None,
-        params=ChannelParams(),
+        params=params or ChannelParams(),
         clock=lambda: 0.0,
     )
 
@@ -396,6 +396,19 @@ async def test_what_one_was_shown_first_the_others_are_told_when_he_has_it() -> 
     bed.mesh.heard(shown[0], news.PeerHolds(D, SIZE, Bitfield.holding(4, [0]), False))
     others = [channel for channel in channels if channel is not shown[0]]
     assert all(told(channel) for channel in others)
+    bed.mesh.close()
+
+
+async def test_nothing_is_shown_to_one_whose_channel_took_no_more_digests() -> None:
+    bed = Bed()
+    full = channel_to(1, ChannelParams(streams_max_count=0))
+    bed.mesh.heard(full, news.PeerJoined(D))
+    channel = bed.comes(2)
+    bed.mesh.begin(LAYOUT)
+    bed.mesh.offer(offer(0, 1, is_fed=True))
+    assert len(bed.mesh) == 1
+    (last,) = [frame for frame in told(channel) if isinstance(frame, frames.Open)][-1:]
+    assert last.held == Bitfield.holding(LAYOUT.count, [0, 1]).to_bytes()
     bed.mesh.close()
 
 
