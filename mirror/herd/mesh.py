@@ -47,7 +47,7 @@ from mirror.swarm.pieces import PieceLayout
 
 log = logging.getLogger(__name__)
 
-# About ten are called: field.md has the curve; more gain nothing.
+# In simulations ten were enough and more gained nothing; two are for those who leave.
 CALLED_MAX_COUNT = 12
 # Those who call come on top. A claimant is called by all who wait for it.
 NEIGHBOURS_MAX_COUNT = 48

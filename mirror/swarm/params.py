@@ -34,7 +34,7 @@ class SwarmParams:
     runs_max_count: int = 64
 
     # -- when a second request is made ------------------------------------------------------------------------------
-    # A source that sends no byte for so long is hedged (DESIGN: timers, one ladder) ...
+    # A source that sends no byte for so long is hedged ...
     hedge_s: float = 1.0
     # ... and given up for a while after so long.
     silent_max_s: float = 5.0
@@ -92,7 +92,7 @@ class SwarmParams:
     mismatches_max_count: int = 3
 
     # -- ends -------------------------------------------------------------------------------------------------------
-    # No byte from anybody for so long while a reader waits (DESIGN: a body paused for 20 s is ended).
+    # No byte from anybody for so long while a reader waits (a body that pauses for so long is ended).
     give_up_s: float = 20.0
     # While anything is under way the clock is looked at so often: how late a hedge can be.
     tick_s: float = 0.1
