@@ -22,8 +22,6 @@ class Spreading:
         self._due = due
         self._own = 0
         self._is_fed = False
-        # What neighbours have; told to the offers only while that matters.
-        self._masks: dict[SourceId, int] = {}
         self._alarm = Alarm(clock, self._time_has_come)
 
     @property
@@ -36,27 +34,20 @@ class Spreading:
         self._look()
 
     def left(self, name: SourceId) -> None:
-        self._masks.pop(name, None)
         self._offers.left(name)
         self._look()
 
     def has(self, name: SourceId, mask: int) -> None:
-        self._masks[name] = mask
+        self._offers.has(name, mask, self._clock())
         if self.is_careful:
-            self._offers.has(name, mask, self._clock())
             self._look()
             # Others may be told of more now, and nothing else happens at a host that has all.
             self._due()
 
     def holds(self, own: int, *, is_fed_from_origin: bool) -> None:
         """What this host has now."""
-        was_careful = self.is_careful
         self._own, self._is_fed = own, is_fed_from_origin
         self._look()
-        if self.is_careful and not was_careful:
-            for name, mask in self._masks.items():
-                self._offers.has(name, mask, self._clock())
-            self._look()
 
     def told(self, name: SourceId) -> int:
         """What this neighbour may be told of."""
