@@ -383,6 +383,7 @@ class Mesh:
             self._tell_complete(source_id)
         for one in list(self._neighbours.values()):
             if self._is_ours(one) and one.bitfield is not None:
+                self._has(str(one.channel.peer), one.bitfield.mask)
                 self._tell_swarm(one)
 
     def rest(self) -> None:

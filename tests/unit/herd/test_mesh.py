@@ -421,3 +421,20 @@ async def test_at_the_end_all_are_told() -> None:
     assert told(channel) == [frames.Close(0, LeaveReason.DONE)]
     bed.mesh.call(peer(2))
     assert bed.called == []
+
+
+@pytest.mark.parametrize("is_size_known", [False, True])
+async def test_what_a_neighbour_had_before_the_origin_fed_this_host_is_shown_to_nobody_first(
+    is_size_known: bool,
+) -> None:
+    bed = Bed()
+    if is_size_known:
+        bed.mesh.begin(LAYOUT)
+    channels = [bed.holder(1, 0, 1), bed.comes(2)]
+    if not is_size_known:
+        bed.mesh.begin(LAYOUT)
+    bed.mesh.offer(offer(0, 1, 2, is_fed=True))
+    opens = [[frame for frame in told(channel) if isinstance(frame, frames.Open)] for channel in channels]
+    shown = [frame.held for frames_of_one in opens for frame in frames_of_one if frame.held]
+    assert shown == [Bitfield.holding(LAYOUT.count, [2]).to_bytes()]
+    bed.mesh.close()
