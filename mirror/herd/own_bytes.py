@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 
 from mirror.oci.byterange import ByteSpan
 from mirror.store.disk_work import run_to_the_end
+from mirror.store.file_hash import hash_span
 from mirror.swarm.bitfield import mask_of
 from mirror.swarm.pieces import PieceLayout
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-# What is hashed is read into one buffer of this size, which stays in the CPU's own cache.
-HASH_READ_BYTES = 256 * 1024
 # Below, the blob lies in memory: no file, no thread. Manifests, configs, small layers.
 IN_MEMORY_MAX_BYTES = 1024 * 1024
 
@@ -252,12 +251,8 @@ def _read(portions: list[Portion]) -> bytes:
 
 def _hash(hasher: _Hash, portions: list[Portion]) -> None:
     for portion in portions:
-        buffer = memoryview(bytearray(min(HASH_READ_BYTES, portion.span.length_bytes)))
-        position = portion.span.start
-        while position < portion.span.stop:
-            part = buffer[: portion.span.stop - position]
-            read_bytes = os.preadv(portion.descriptor, [part], position)
-            if not read_bytes:
-                raise OSError(f"a file ends at {position}, and should reach {portion.span.stop}")
-            hasher.update(part[:read_bytes])
-            position += read_bytes
+        read_bytes = hash_span(hasher, portion.descriptor, portion.span)
+        if read_bytes != portion.span.length_bytes:
+            raise OSError(
+                f"a file ends at {portion.span.start + read_bytes}, and should reach {portion.span.stop}"
+            )

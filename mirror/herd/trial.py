@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from mirror.errors import ContentNotFound, StoreUnavailable
 from mirror.herd.ports import TransferPorts
@@ -19,17 +17,14 @@ from mirror.herd.runs import Spawn
 from mirror.oci.byterange import ByteSpan
 from mirror.oci.digest import Digest
 from mirror.store.disk_work import run_to_the_end
+from mirror.store.file_hash import hash_span
 from mirror.swarm.events import SourceId
 from mirror.swarm.lone_stream import commit_late_s
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 log = logging.getLogger(__name__)
 
 # About 10 ms of a thread: small enough to stop soon.
 PORTION_BYTES = 8 * 1024 * 1024
-READ_BYTES = 256 * 1024
 
 
 class Trial:
@@ -118,7 +113,9 @@ class Trial:
                 await asyncio.sleep(after_s)
                 for start in range(0, size_bytes, PORTION_BYTES):
                     span = ByteSpan(start, min(size_bytes, start + PORTION_BYTES))
-                    await run_to_the_end(_hash, hasher, file.descriptor, span)
+                    read_bytes = await run_to_the_end(hash_span, hasher, file.descriptor, span)
+                    if read_bytes != span.length_bytes:
+                        raise OSError(f"it ends at {start + read_bytes}, and should reach {size_bytes}")
         except (ContentNotFound, StoreUnavailable, OSError) as exc:
             log.warning("what containerd has of %s cannot be hashed: %s", self._digest, exc)
             return
@@ -131,14 +128,3 @@ class Trial:
         if hasher.hexdigest() != self._digest.encoded:
             self._was_wrong = True
             self._wrong(source_id)
-
-
-def _hash(hasher: _Hash, descriptor: int, span: ByteSpan) -> None:
-    buffer = memoryview(bytearray(min(READ_BYTES, span.length_bytes)))
-    position = span.start
-    while position < span.stop:
-        read_bytes = os.preadv(descriptor, [buffer[: span.stop - position]], position)
-        if not read_bytes:
-            raise OSError(f"it ends at {position}, and should reach {span.stop}")
-        hasher.update(buffer[:read_bytes])
-        position += read_bytes

@@ -15,12 +15,10 @@ from mirror.oci.digest import Digest
 from mirror.relay.errors import SpoolBroken
 from mirror.relay.spans import SpanSet
 from mirror.store.disk_work import run_to_the_end
+from mirror.store.file_hash import hash_span
 
 if TYPE_CHECKING:
     from hashlib import _Hash
-
-# What is hashed is read from the page cache into one buffer of this size, which stays in the CPU's own cache.
-HASH_READ_BYTES = 256 * 1024
 
 
 class Changes:
@@ -106,7 +104,7 @@ class SpoolFile:
         """All of it must be there. Raises: SpoolBroken."""
         assert self._have.covers(span.start, span.stop), span
         try:
-            read_bytes = await run_to_the_end(self._hash, hasher, span)
+            read_bytes = await run_to_the_end(hash_span, hasher, self._descriptor, span)
         except OSError as exc:
             raise self._broken("read", span.start, exc) from exc
         if read_bytes != span.length_bytes:
@@ -128,18 +126,6 @@ class SpoolFile:
         while done_bytes < len(data):
             done_bytes += os.pwrite(self._descriptor, data[done_bytes:], gap.start + done_bytes)
         written.append(gap)
-
-    def _hash(self, hasher: _Hash, span: ByteSpan) -> int:
-        buffer = memoryview(bytearray(min(HASH_READ_BYTES, span.length_bytes)))
-        position = span.start
-        while position < span.stop:
-            portion = buffer[: span.stop - position]
-            read_bytes = os.preadv(self._descriptor, [portion], position)
-            if not read_bytes:
-                break
-            hasher.update(portion[:read_bytes])
-            position += read_bytes
-        return position - span.start
 
     def _broken(self, verb: str, offset: int, exc: OSError) -> SpoolBroken:
         return SpoolBroken(

@@ -13,14 +13,16 @@ import tempfile
 from pathlib import Path
 
 from mirror.errors import MirrorError
+from mirror.oci.byterange import ByteSpan
 from mirror.oci.digest import Digest
+from mirror.store.file_hash import hash_span
 
 _SUFFIX = ".ingest"
 
 # What containerd gives its blobs. Whoever may enter the folder may read them.
 _BLOB_MODE = 0o444
 
-# What is hashed, or copied by hand, goes through one buffer of this size, which stays in the CPU's own cache.
+# What is copied by hand goes through one buffer of this size, which stays in the CPU's own cache.
 _BUFFER_BYTES = 256 * 1024
 
 # How kernels and file systems say that they copy nothing between these two files.
@@ -108,7 +110,7 @@ class IngestFile:
             wanted_bytes = stop - self.written_bytes
             copied_bytes = self._copy_in_kernel(source, wanted_bytes)
             # As it stands here: the source may have changed meanwhile.
-            self._hash(self.written_bytes + copied_bytes, buffer)
+            self._hash(copied_bytes)
             if not copied_bytes:
                 portion = buffer[:wanted_bytes]
                 read_bytes = os.preadv(source, [portion], self.written_bytes)
@@ -152,16 +154,14 @@ class IngestFile:
                 return 0
             raise
 
-    def _hash(self, stop: int, buffer: memoryview) -> None:
-        """What was written behind our back, up to `stop`. Raises: OSError."""
+    def _hash(self, count_bytes: int) -> None:
+        """What was written behind our back. Raises: OSError."""
         assert self._descriptor is not None
-        while self.written_bytes < stop:
-            portion = buffer[: stop - self.written_bytes]
-            read_bytes = os.preadv(self._descriptor, [portion], self.written_bytes)
-            if not read_bytes:
-                raise OSError(errno.EIO, "what was just copied is not there", str(self._path))
-            self._hasher.update(portion[:read_bytes])
-            self.written_bytes += read_bytes
+        span = ByteSpan(self.written_bytes, self.written_bytes + count_bytes)
+        read_bytes = hash_span(self._hasher, self._descriptor, span)
+        self.written_bytes += read_bytes
+        if read_bytes != count_bytes:
+            raise OSError(errno.EIO, "what was just copied is not there", str(self._path))
 
     def _ended_early(self) -> DigestMismatch:
         return DigestMismatch(f"{self.digest} ended after {self.written_bytes} of {self.size_bytes} bytes")
