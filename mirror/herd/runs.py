@@ -116,10 +116,6 @@ class PeerRuns:
         if run is not None and run.task is not None:
             run.task.cancel()
 
-    def cancel_of(self, source_id: SourceId) -> None:
-        for run in [run for run in self._runs.values() if run.source_id == source_id]:
-            self.cancel(run.run_id)
-
     def cancel_all(self) -> None:
         for run_id in list(self._runs):
             self.cancel(run_id)
