@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import pytest
 from mirror.discovery.base import Peer
 from mirror.oci.byterange import ByteSpan
 from mirror.oci.digest import Digest
-from mirror.swarm.lone_stream import commit_late_s
 from tests.support.faulty_peer import Fault, faulty_peer
 from tests.support.herd_hosts import herd, pulling
 from tests.support.memory_discovery import MemoryCluster
@@ -59,6 +58,16 @@ class Host:
     @property
     def spliced_bytes(self) -> int:
         return self.mirror.metrics.value("peili_spliced_bytes_total")
+
+    @property
+    def readers_count(self) -> int:
+        """Of its ingest's file, beside the one who writes it."""
+        written = os.fstat(self.ingest.descriptor)
+        found = 0
+        for path in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                found += os.path.samestat(path.stat(), written)
+        return found - 1
 
     @property
     def received_bytes(self) -> int:
@@ -295,7 +304,8 @@ async def test_wrong_bytes_are_noticed_thrown_away_and_blamed(
 async def test_a_commit_that_takes_long_blames_nobody(caplog: pytest.LogCaptureFixture) -> None:
     async with mirror_host(BLOB) as holder, host(holder.peer) as it:
         it.ingest.write((await ask(it.url)).body)
-        await asyncio.sleep(2 * commit_late_s(len(BLOB)))  # it is hashed meanwhile, and nobody says so
+        await eventually(lambda: it.readers_count == 1)  # who hashes it has begun,
+        await eventually(lambda: it.readers_count == 0)  # and has found it right
         it.ingest.commit()
         it.mirror.store.add(BLOB)
         assert (await ask(it.url)).body == BLOB
