@@ -317,12 +317,9 @@ class Herd:
                 transfer.distrust(source_id)
 
     def _remember(self, digest: Digest, for_s: float, at_both: bool) -> None:
-        first_until, both_until = self._given_up.pop(digest, (0.0, 0.0))
+        _, both_until = self._given_up.pop(digest, (0.0, 0.0))
         until = self._ports.clock() + for_s
-        if at_both:
-            both_until = until
-        first_until = until
-        self._given_up[digest] = (first_until, both_until)
+        self._given_up[digest] = (until, until if at_both else both_until)
         if len(self._given_up) > REMEMBERED_MAX_COUNT:
             self._given_up.popitem(last=False)
 
