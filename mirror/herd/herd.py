@@ -314,7 +314,8 @@ class Herd:
         self._avoided.lied(source_id)
         for transfer in list(self._transfers.values()):
             if transfer.digest != digest:
-                transfer.distrust(source_id)
+                with self._boundary(transfer.digest):
+                    transfer.distrust(source_id)
 
     def _remember(self, digest: Digest, for_s: float, at_both: bool) -> None:
         _, both_until = self._given_up.pop(digest, (0.0, 0.0))
