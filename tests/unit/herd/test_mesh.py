@@ -2,149 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
-from typing import Any, cast
-
 import pytest
 
-from mirror.discovery.base import Peer
-from mirror.herd.avoided import AVOIDED_S, Avoided
-from mirror.herd.mesh import CALLED_MAX_COUNT, DISBELIEVED_S, NEIGHBOURS_MAX_COUNT, NOTHING, Mesh, Offer
-from mirror.oci.digest import Digest
+from mirror.herd.avoided import AVOIDED_S
+from mirror.herd.mesh import CALLED_MAX_COUNT, DISBELIEVED_S, NEIGHBOURS_MAX_COUNT, NOTHING, Offer
 from mirror.peer import frames, news
-from mirror.peer.channel import Channel
 from mirror.peer.channel_params import ChannelParams
-from mirror.peer.channel_socket import ChannelSocket
-from mirror.peer.errors import PeerIncompatible, PeerUnreachable
-from mirror.peer.frames import CHANNEL_VERSION, DeclineReason, Frame, LeaveReason
+from mirror.peer.frames import DeclineReason, LeaveReason
 from mirror.peer.news import ChannelEnd, News
 from mirror.swarm.bitfield import Bitfield
-from mirror.swarm.events import Event, GoneReason, Have, SourceFound, SourceGone, SourceKind, SourceState
-from mirror.swarm.params import SwarmParams
+from mirror.swarm.events import GoneReason, Have, SourceFound, SourceGone, SourceKind, SourceState
 from mirror.swarm.pieces import PieceLayout
-
-MIB = 1024 * 1024
-D = Digest.of(b"a layer")
-LAYOUT = PieceLayout.of(4 * MIB)
-SIZE = LAYOUT.size_bytes
-
-
-def peer(number: int) -> Peer:
-    return Peer("10.0.0.1", 1000 + number)
-
-
-def channel_to(number: int, params: ChannelParams | None = None) -> Channel:
-    """A real one, whose socket nobody serves."""
-    return Channel(
-        cast(ChannelSocket, None),
-        peer(number),
-        frames.Hello(bytes(20), 1000 + number, 0, ""),
-        CHANNEL_VERSION,
-        keeps=True,
-        load_ratio=0.0,
-        on_news=lambda _channel, _told: None,
-        params=params or ChannelParams(),
-        clock=lambda: 0.0,
-    )
-
-
-def told(channel: Channel) -> list[Frame]:
-    """Since it was last looked."""
-    found: list[Frame] = []
-    while (message := channel._outbox.next_message(CHANNEL_VERSION)) is not None:
-        found += frames.decode_message(message, CHANNEL_VERSION)[0]
-    return found
-
-
-@dataclass
-class Bed:
-    """`reachable`: who answers a call; another is unreachable, or has no channels."""
-
-    now: float = 0.0
-    reachable: dict[Peer, Channel] = field(default_factory=dict)
-    has_none: set[Peer] = field(default_factory=set)
-    called: list[Peer] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    settled_count: int = 0
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.avoided = Avoided(lambda: self.now)
-        self.mesh = Mesh(
-            D,
-            self,
-            random.Random(1),
-            tell=self.events.append,
-            size_told=self.sizes.append,
-            settled=self._settled,
-            spawn=self._spawn,
-            clock=lambda: self.now,
-            avoided=self.avoided,
-            params=SwarmParams(),
-        )
-
-    async def run(self) -> None:
-        """As `Neighbours`."""
-
-    async def reach(self, other: Peer) -> Channel:
-        self.called.append(other)
-        await asyncio.sleep(0)
-        if other in self.has_none:
-            raise PeerIncompatible(str(other), "has no state channel")
-        if other not in self.reachable:
-            raise PeerUnreachable(str(other), "refused")
-        return self.reachable[other]
-
-    def _settled(self) -> None:
-        self.settled_count += 1
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
-        self.tasks.append(task)
-        return task
-
-    async def calls_end(self) -> None:
-        await asyncio.gather(*self.tasks)
-
-    def comes(self, number: int, first: News | None = None) -> Channel:
-        """It calls, and joins."""
-        channel = channel_to(number)
-        self.mesh.heard(channel, first or news.PeerJoined(D))
-        return channel
-
-    def holder(self, number: int, *pieces: int, size_bytes: int = SIZE) -> Channel:
-        bitfield = Bitfield.holding(PieceLayout.of(size_bytes).count, pieces)
-        return self.comes(number, news.PeerHolds(D, size_bytes, bitfield, False))
-
-    def new_events(self) -> list[Event]:
-        found, self.events[:] = list(self.events), []
-        return found
-
-
-def none_useless(_: str) -> bool:
-    return False
-
-
-def opened(size_bytes: int = SIZE, *pieces: int) -> frames.Open:
-    held: bytes | list[tuple[int, int]] = []
-    if pieces:
-        held = Bitfield.holding(LAYOUT.count, pieces).to_bytes()
-    return frames.Open(0, str(D), size_bytes, held, False)
-
-
-def offer(*pieces: int, is_fed: bool = False) -> Offer:
-    return Offer(SIZE, Bitfield.holding(LAYOUT.count, pieces), is_fed)
-
+from tests.support.mesh_bed import (
+    LAYOUT,
+    MIB,
+    SIZE,
+    D,
+    MeshBed,
+    channel_to,
+    none_useless,
+    offer,
+    opened,
+    peer,
+    told,
+)
 
 # -- whom it calls ---------------------------------------------------------------------------------------------------
 
 
 async def test_it_calls_whoever_is_named_until_there_are_enough() -> None:
-    bed = Bed()
+    bed = MeshBed()
     for number in range(30):
         bed.reachable[peer(number)] = channel_to(number)
         bed.mesh.call(peer(number))
@@ -156,7 +43,7 @@ async def test_it_calls_whoever_is_named_until_there_are_enough() -> None:
 
 
 async def test_whoever_calls_is_let_in_until_there_are_too_many() -> None:
-    bed = Bed()
+    bed = MeshBed()
     channels = [bed.comes(number) for number in range(NEIGHBOURS_MAX_COUNT + 1)]
     assert len(bed.mesh) == NEIGHBOURS_MAX_COUNT
     assert told(channels[0]) == [opened(0)]
@@ -164,7 +51,7 @@ async def test_whoever_calls_is_let_in_until_there_are_too_many() -> None:
 
 
 async def test_a_newcomer_is_told_of_some_of_the_others() -> None:
-    bed = Bed()
+    bed = MeshBed()
     bed.comes(1)
     bed.comes(2)
     (first,) = [frame for frame in told(bed.comes(3)) if isinstance(frame, frames.Peers)]
@@ -172,7 +59,7 @@ async def test_a_newcomer_is_told_of_some_of_the_others() -> None:
 
 
 async def test_names_of_others_are_called() -> None:
-    bed = Bed()
+    bed = MeshBed()
     channel = bed.comes(1)
     bed.avoided.unreachable(peer(3))
     bed.mesh.heard(channel, news.PeerNames(D, (peer(2), peer(3))))
@@ -184,7 +71,7 @@ async def test_names_of_others_are_called() -> None:
 
 
 async def test_hearsay_is_good_for_one_try() -> None:
-    bed = Bed(has_none={peer(1)})
+    bed = MeshBed(has_none={peer(1)})
     bed.mesh.begin(LAYOUT)
     bed.mesh.complete(peer(1))
     await bed.calls_end()
@@ -204,7 +91,7 @@ async def test_hearsay_is_good_for_one_try() -> None:
 
 
 async def test_an_unreachable_peer_is_not_called_for_each_digest() -> None:
-    bed = Bed()
+    bed = MeshBed()
     bed.mesh.begin(LAYOUT)
     bed.mesh.complete(peer(1))
     await bed.calls_end()
@@ -221,7 +108,7 @@ async def test_an_unreachable_peer_is_not_called_for_each_digest() -> None:
 
 
 async def test_a_neighbours_own_word_is_better_than_hearsay() -> None:
-    bed = Bed()
+    bed = MeshBed()
     bed.mesh.begin(LAYOUT)
     bed.holder(1, 0)
     bed.mesh.complete(peer(1))
@@ -233,7 +120,7 @@ async def test_a_neighbours_own_word_is_better_than_hearsay() -> None:
 
 
 async def test_what_was_said_before_the_swarm_began_is_told_then() -> None:
-    bed = Bed()
+    bed = MeshBed()
     channel = bed.holder(1, 0)
     bed.mesh.heard(channel, news.PeerHas(D, (2,)))
     assert bed.new_events() == []
@@ -249,7 +136,7 @@ async def test_what_was_said_before_the_swarm_began_is_told_then() -> None:
 
 
 async def test_a_neighbour_with_another_size_is_no_source() -> None:
-    bed = Bed()
+    bed = MeshBed()
     bed.mesh.begin(LAYOUT)
     channel = bed.holder(1, 0, size_bytes=3 * MIB)
     bed.mesh.heard(channel, news.PeerHas(D, (1,)))
@@ -258,7 +145,7 @@ async def test_a_neighbour_with_another_size_is_no_source() -> None:
 
 
 async def test_a_complete_peer_that_names_another_size_does_not_count() -> None:
-    bed = Bed(has_none={peer(1)})
+    bed = MeshBed(has_none={peer(1)})
     bed.mesh.begin(LAYOUT)
     bed.mesh.complete(peer(1))
     await bed.calls_end()
@@ -279,7 +166,7 @@ async def test_a_complete_peer_that_names_another_size_does_not_count() -> None:
     ],
 )
 async def test_a_neighbour_that_goes(last: News, reason: GoneReason) -> None:
-    bed = Bed()
+    bed = MeshBed()
     bed.mesh.begin(LAYOUT)
     channel = bed.holder(1, 0)
     bed.new_events()
@@ -291,7 +178,7 @@ async def test_a_neighbour_that_goes(last: News, reason: GoneReason) -> None:
 
 
 async def test_who_left_with_all_of_it_still_serves() -> None:
-    bed = Bed()
+    bed = MeshBed()
     bed.mesh.begin(LAYOUT)
     channel = bed.holder(1, 0, 1, 2, 3)
     bed.mesh.heard(channel, news.PeerLeft(D, LeaveReason.DONE))
@@ -300,7 +187,7 @@ async def test_who_left_with_all_of_it_still_serves() -> None:
 
 
 async def test_neighbours_that_wait_are_hope_while_nobody_was_useless() -> None:
-    bed = Bed(has_none={peer(2)})
+    bed = MeshBed(has_none={peer(2)})
     bed.mesh.begin(LAYOUT)
     assert not bed.mesh.is_hopeful(none_useless)
     bed.comes(1)
@@ -315,7 +202,7 @@ async def test_neighbours_that_wait_are_hope_while_nobody_was_useless() -> None:
 
 
 async def test_at_rest_the_swarm_hears_of_nobody_until_it_begins_again() -> None:
-    bed = Bed()
+    bed = MeshBed()
     bed.mesh.begin(LAYOUT)
     first = bed.holder(1, 0)
     bed.new_events()
@@ -333,7 +220,7 @@ async def test_at_rest_the_swarm_hears_of_nobody_until_it_begins_again() -> None
 
 
 async def test_it_tells_the_difference() -> None:
-    bed = Bed()
+    bed = MeshBed()
     channel = bed.comes(1)
     assert told(channel) == [opened(0)]
     bed.mesh.offer(offer(0, 1))
@@ -347,14 +234,14 @@ async def test_it_tells_the_difference() -> None:
 
 
 async def test_who_comes_late_is_told_all_at_once() -> None:
-    bed = Bed()
+    bed = MeshBed()
     bed.mesh.offer(offer(0, 1))
     assert told(bed.comes(1)) == [opened(SIZE, 0, 1)]
 
 
 async def test_who_declined_is_told_anew_when_it_calls() -> None:
     """Its own pull began a moment later than this host's."""
-    bed = Bed()
+    bed = MeshBed()
     channel = bed.reachable[peer(1)] = channel_to(1)
     bed.mesh.call(peer(1))
     await bed.calls_end()
@@ -371,7 +258,7 @@ async def test_who_declined_is_told_anew_when_it_calls() -> None:
 
 
 async def test_who_says_that_it_has_not_what_others_said_is_not_believed() -> None:
-    bed = Bed()
+    bed = MeshBed()
     channel = bed.reachable[peer(1)] = channel_to(1)
     bed.mesh.begin(LAYOUT)
     bed.mesh.complete(peer(1))
@@ -384,7 +271,7 @@ async def test_who_says_that_it_has_not_what_others_said_is_not_believed() -> No
 
 async def test_what_one_was_shown_first_the_others_are_told_when_he_has_it() -> None:
     """Also when nothing else happens at this host: it has all, and rests."""
-    bed = Bed()
+    bed = MeshBed()
     channels = [bed.comes(number) for number in range(3)]
     bed.mesh.begin(LAYOUT)
     bed.mesh.offer(Offer(SIZE, Bitfield.holding(4, [0]), True))
@@ -400,7 +287,7 @@ async def test_what_one_was_shown_first_the_others_are_told_when_he_has_it() -> 
 
 
 async def test_nothing_is_shown_to_one_whose_channel_took_no_more_digests() -> None:
-    bed = Bed()
+    bed = MeshBed()
     full = channel_to(1, ChannelParams(streams_max_count=0))
     bed.mesh.heard(full, news.PeerJoined(D))
     channel = bed.comes(2)
@@ -413,7 +300,7 @@ async def test_nothing_is_shown_to_one_whose_channel_took_no_more_digests() -> N
 
 
 async def test_at_the_end_all_are_told() -> None:
-    bed = Bed()
+    bed = MeshBed()
     channel = bed.comes(1)
     told(channel)
     bed.mesh.offer(NOTHING)
@@ -427,7 +314,7 @@ async def test_at_the_end_all_are_told() -> None:
 async def test_what_a_neighbour_had_before_the_origin_fed_this_host_is_shown_to_nobody_first(
     is_size_known: bool,
 ) -> None:
-    bed = Bed()
+    bed = MeshBed()
     if is_size_known:
         bed.mesh.begin(LAYOUT)
     channels = [bed.holder(1, 0, 1), bed.comes(2)]

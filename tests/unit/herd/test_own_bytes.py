@@ -8,6 +8,8 @@ import os
 import random
 from pathlib import Path
 
+import pytest
+
 from mirror.herd.own_bytes import OwnBytes, Portion, SpoolSpace
 from mirror.oci.byterange import ByteSpan
 from mirror.swarm.pieces import PieceLayout
@@ -188,4 +190,69 @@ async def test_what_is_forgotten_is_not_here(tmp_path: Path) -> None:
     own.forget(0b01)
     assert own.mask == 0b10
     assert own.portions(ByteSpan(0, 1)) is None
+    own.close()
+
+
+async def test_also_what_stands_in_the_own_file_is_forgotten(tmp_path: Path) -> None:
+    own = OwnBytes(LAYOUT, Disk(tmp_path).make)
+    own.take_own(file_of(tmp_path, DATA))
+    own.owned(0)
+    own.owned(2)
+    own.forget(0b001)
+    assert own.mask == 0b100
+    own.close()
+
+
+async def test_a_file_with_the_same_bytes_takes_the_place_of_the_own_one(tmp_path: Path) -> None:
+    own = OwnBytes(LAYOUT, Disk(tmp_path).make)
+    former = file_of(tmp_path, DATA)
+    own.take_own(former)
+    own.owned(1)
+    later = file_of(tmp_path, DATA)
+    own.exchange_own(later)
+    span = LAYOUT.span(1, 2)
+    assert own.mask == 0b10
+    assert own.portions(span) == [Portion(later, span)]
+    await asyncio.sleep(0)
+    assert not is_open(former)
+    own.close()
+    await asyncio.sleep(0)
+    assert not is_open(later), "closed with the rest"
+
+
+async def test_what_is_lost_after_it_stood_for_all_can_be_spooled_again(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    own = OwnBytes(LAYOUT, disk.make)
+    await spooled(own, 0)
+    own.take_own(file_of(tmp_path, DATA))
+    own.stands_whole()
+    own.spooled(1)
+    own.lose_own()
+    assert own.mask == 0, "the spool was given back"
+    await spooled(own, 3)
+    assert own.mask == 0b1000
+    assert await own.read(LAYOUT.span(3, 4)) == DATA[3 * MIB : 4 * MIB]
+    own.close()
+
+
+async def test_bytes_of_two_files_get_into_one_hash(tmp_path: Path) -> None:
+    own = OwnBytes(LAYOUT, Disk(tmp_path).make)
+    await spooled(own, 1, 2)
+    own.take_own(file_of(tmp_path, DATA))
+    own.owned(0)
+    hasher = hashlib.sha256()
+    await own.hash_into(hasher, ByteSpan(5, 3 * MIB))
+    assert hasher.digest() == hashlib.sha256(DATA[5 : 3 * MIB]).digest()
+    own.close()
+
+
+async def test_a_file_that_became_shorter_is_an_error_and_no_other_hash(tmp_path: Path) -> None:
+    own = OwnBytes(LAYOUT, Disk(tmp_path).make)
+    own.take_own(file_of(tmp_path, DATA[: MIB + 9]))
+    own.owned(0)
+    own.owned(1)
+    with pytest.raises(OSError, match=f"ends at {MIB + 9}, and should reach {2 * MIB}"):
+        await own.hash_into(hashlib.sha256(), ByteSpan(0, 2 * MIB))
+    with pytest.raises(OSError, match=f"ends at {MIB + 9}, and should reach {2 * MIB}"):
+        await own.read(ByteSpan(0, 2 * MIB))
     own.close()
