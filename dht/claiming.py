@@ -201,7 +201,7 @@ class Claiming:
             asking.progress,
             asking.fence,
             list(passed_over),
-            asking.reason if asking.verb is Verb.ASK else 0,
+            asking.reason,
         )
         if contact.node == self._node.own.node:
             self._loop.call_soon(self._rule_here, asking, request)

@@ -117,6 +117,9 @@ class Params:
     claim_first_progress_s: float = 10.0
     claim_progress_min_s: float = 5.0
     claim_step_factor: float = 3.0
+    # A holder who is busy with others keeps what he has still to begin for so long. Waiters wait a little longer (their
+    # containerd cancels a pull in which nothing moves for 5 minutes), so one of them is granted it and not all go.
+    claim_queued_max_s: float = 120.0
     claim_exclude_start_s: float = 10.0
     claim_exclude_max_s: float = 300.0
     claims_max_count: int = 20_000

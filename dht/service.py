@@ -192,7 +192,7 @@ class DHT:
         """What the arbiter of the key says; None after a release, and where none was reached within claim_deadline_s.
         While providers are known nothing is granted; `want` 0 says that they were of no use.
 
-        `reason`: of an ASK one of dht.wire.codec.AskReason; of a RELEASE the caller's, 0 where nothing failed.
+        `reason`: of an ASK or a RENEW a dht.wire.codec.AskReason; of a RELEASE the caller's, 0 where nothing failed.
         `on_replaced`: called when a nearer arbiter's grant comes late, within rpc_timeout_s of the answer: the claim in
         the answer is given back then, and the caller holds this one instead. Without it the next renewal tells the
         fence. An ASK that is cancelled gives back what it is granted."""

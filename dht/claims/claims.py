@@ -6,7 +6,8 @@ Rules
    told to wait for the one with the most progress, and of the other holders before any waiter.
 2. A claim holds for `claim_first_progress_s`; each growth of its progress makes it hold for `claim_progress_min_s`,
    or `claim_step_factor` times what the last growth took (progress may come in large steps: containerd's grows by
-   1 MiB). Nothing but growth renews it.
+   1 MiB). A holder who says that he is busy with other keys of his renews what he has still to begin, for
+   `claim_queued_max_s` in all: containerd takes up all layers of an image at once, and reads three at a time.
 3. Who let a claim end without growth, or gave it back as failed, is excluded for that key, longer each time. When
    REFUSALS_COUNT different holders gave it back as failed and none grew, nobody gets it for a while.
 4. Among the waiters the one with the most progress is next: for `claim_wait_retry_s` after an end others wait for him.
@@ -128,7 +129,14 @@ class Claims:
         return self._next(state, who, progress, known, now)
 
     def renew(
-        self, key: bytes, who: Contact, fence: Fence, progress: int, now: float
+        self,
+        key: bytes,
+        who: Contact,
+        fence: Fence,
+        progress: int,
+        now: float,
+        *,
+        reason: int = AskReason.NEEDED,
     ) -> Granted | Lost | Wait | Pending | Excluded | Refused | Full:
         """Without a claim to renew it is an `ask`."""
         state = self._current(key, now)
@@ -146,6 +154,9 @@ class Claims:
         if own is not None:
             own.holder = who
             self._grow(state, own, progress, now)
+            if reason == AskReason.QUEUED:
+                own.queue(now, self._params)
+                self._note_due(state, own.ends_at)
             return self._granted(state, own, now)
         if self._is_foreign(fence):
             if self._may_stand_beside(state, fence):

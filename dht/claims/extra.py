@@ -3,9 +3,9 @@
 1. HELD_LONG: only after a claim of the key ended by its time. After the first such end one more may run, after the
    second two, after the third four: whoever holds the claim in vain then costs the others ever less time, and a
    registry that is down is not asked by everybody at once.
-2. SLOW_CLAIMANT: only beside one claim, and only if that one has grown (whoever brings nothing is not slow: his time
-   ends). Once at first, then after an interval that doubles: the one that helps may turn out to be no faster, and
-   then another would be no faster either.
+2. SLOW_CLAIMANT: only beside one claim, and only if that one has grown or is queued behind others of its holder's
+   (whoever else brings nothing is not slow: his time ends). Once at first, then after an interval that doubles: the one
+   that helps may turn out to be no faster, and then another would be no faster either.
 3. Never more than `claims_per_key_count` at once, for whatever reason. A reason that is not known is none.
 
 When somebody has all of it, or the key is forgotten, the ends by time are counted anew; the interval is only with the
@@ -30,7 +30,9 @@ def is_due(state: KeyState, reason: int, now: float, params: Params) -> bool:
     if reason == AskReason.HELD_LONG:
         return state.expired_count > 0 and running_count <= 2 ** (state.expired_count - 1)
     if reason == AskReason.SLOW_CLAIMANT:
-        return running_count == 1 and state.claims[0].has_grown and now >= state.slow_again_at
+        only = state.claims[0]
+        is_slow = only.has_grown or only.is_queued
+        return running_count == 1 and is_slow and now >= state.slow_again_at
     return False
 
 

@@ -53,7 +53,7 @@ def judge(
             # The claim goes on elsewhere: it is no fault of the holder that it ends here.
             claims.moved(request.key, asker, request.progress, now)
             return turned
-        return claims.renew(request.key, asker, fence, request.progress, now)
+        return claims.renew(request.key, asker, fence, request.progress, now, reason=request.reason)
     if request.verb != Verb.ASK:
         raise FrameInvalid("bad verb")
     turned = _turned_away(request, asker, closer, is_joined=is_joined)

@@ -25,18 +25,31 @@ class Exclusion(NamedTuple):
 
 
 class RunningClaim:
-    """`ends_at`: unless its progress grows. `is_moved`: the holder was sent to another arbiter."""
+    """`ends_at`: unless its progress grows. `is_moved`: the holder was sent to another arbiter. `is_queued`: the holder
+    said that he has still to begin."""
 
-    __slots__ = ("ends_at", "fence", "grown_at", "has_grown", "holder", "is_moved", "progress")
+    __slots__ = (
+        "began_at",
+        "ends_at",
+        "fence",
+        "grown_at",
+        "has_grown",
+        "holder",
+        "is_moved",
+        "is_queued",
+        "progress",
+    )
 
     def __init__(self, fence: Fence, holder: Contact, progress: int, now: float, ends_at: float) -> None:
         self.fence = fence
         self.holder = holder
         self.progress = progress
+        self.began_at = now
         self.grown_at = now
         self.ends_at = ends_at
         self.has_grown = False
         self.is_moved = False
+        self.is_queued = False
 
     @property
     def running(self) -> Running:
@@ -57,7 +70,18 @@ class RunningClaim:
         self.progress = progress
         self.grown_at = now
         self.has_grown = True
+        self.is_queued = False
         self.ends_at = now + max(params.claim_progress_min_s, params.claim_step_factor * step_s)
+
+    def queue(self, now: float, params: Params) -> None:
+        """Its holder is busy with others, and comes to it: not for ever."""
+        if self.has_grown:
+            return
+        self.is_queued = True
+        # What the next growth is measured by.
+        self.grown_at = now
+        until = min(now + params.claim_first_progress_s, self.began_at + params.claim_queued_max_s)
+        self.ends_at = max(self.ends_at, until)
 
 
 def foremost_of(claims: Iterable[RunningClaim]) -> RunningClaim | None:

@@ -198,18 +198,20 @@ class Verb(IntEnum):
 
 
 class AskReason(IntEnum):
-    """`reason` of an ASK; one of a later release counts as NEEDED. The others ask for one claim more though one runs:
-    HELD_LONG, since nothing came from whoever holds it; SLOW_CLAIMANT, since too little does."""
+    """`reason` of an ASK or a RENEW; one of a later release counts as NEEDED. HELD_LONG and SLOW_CLAIMANT ask for one
+    claim more though one runs: since nothing came from whoever holds it, or too little does. QUEUED, of a RENEW: the
+    holder is busy with other keys of his, and has still to begin this one."""
 
     NEEDED = 0
     HELD_LONG = 1
     SLOW_CLAIMANT = 2
+    QUEUED = 3
 
 
 class Claim(Struct, array_like=True, frozen=True):
     """`progress` counts up, in units of the caller's. `fence` is the running claim's for RENEW and RELEASE, also
-    towards an arbiter that did not grant it. `passed_over`: nearer nodes that did not answer. `reason` of an ASK is
-    an AskReason, that of a RELEASE the caller's."""
+    towards an arbiter that did not grant it. `passed_over`: nearer nodes that did not answer. `reason` of an ASK or a
+    RENEW is an AskReason, that of a RELEASE the caller's."""
 
     key: Id
     verb: Small

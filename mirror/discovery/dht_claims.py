@@ -55,6 +55,7 @@ class DhtClaims:
                 Verb.RENEW,
                 progress=ask.progress_bytes,
                 fence=fence,
+                reason=WireReason.QUEUED if ask.is_queued else WireReason.NEEDED,
                 want=WANT_COUNT,
                 on_replaced=replaced,
             )

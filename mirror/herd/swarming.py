@@ -77,6 +77,7 @@ class Swarming:
             layout, ports.params, rng, ports.clock(), is_whole_first=is_whole_first, is_for_readers=True
         )
         self.is_resting = False
+        self._is_ahead = False
         self._alarm = Alarm(ports.clock, lambda: tell(swarming.Timer()))
 
     # -- what is known ---------------------------------------------------------------------------------------------
@@ -126,11 +127,16 @@ class Swarming:
             or others.is_fed_from_origin
             or is_fed_from_origin
             or held.is_complete,
+            reached_bytes=min(layout.size_bytes, (held.mask | others.mask).bit_count() * layout.piece_bytes),
         )
 
     def offer(self, *, is_fed_from_origin: bool) -> Offer:
         """What peers may be told."""
         return Offer(self.layout.size_bytes, self._swarm.offered, is_fed_from_origin)
+
+    def has_choice(self) -> bool:
+        """Somebody may be asked now for what nobody was asked for yet."""
+        return not self.is_resting and self._swarm.has_choice(self._ports.clock())
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -143,6 +149,12 @@ class Swarming:
     def _handle(self, event: swarming.Event, now: float) -> None:
         for command in self._swarm.handle(event, now):
             self._execute(command)
+
+    def fetch_ahead(self, is_wanted: bool) -> None:
+        """Whether pieces are to be had though nobody here reads."""
+        if is_wanted != self._is_ahead:
+            self._is_ahead = is_wanted
+            self._handle(swarming.FetchAhead(is_wanted), self._ports.clock())
 
     def take_own(self, descriptor: int) -> None:
         """A file of the own containerd's, owned from now on: as far as `own_reaches` says."""

@@ -8,7 +8,14 @@ from __future__ import annotations
 from mirror.steer.commands import AskClaim, AskReason, ReleaseClaim, ReleaseReason, RenewClaim
 from mirror.steer.events import Ruled
 from mirror.steer.rulings import Fence, Granted, Ruling, Unruled, Wait
-from mirror.steer.timers import ASK_AGAIN_S, CLAIM_HEARD_S, RENEW_EVERY_S, RULING_LATE_ALONE_S, RULING_LATE_S
+from mirror.steer.timers import (
+    ASK_AGAIN_S,
+    CLAIM_FIRST_BYTE_S,
+    CLAIM_HEARD_S,
+    RENEW_EVERY_S,
+    RULING_LATE_ALONE_S,
+    RULING_LATE_S,
+)
 
 
 class Asking:
@@ -24,6 +31,7 @@ class Asking:
         # Another host's claim: the last that was told of, and until when it counts as alive.
         self.known: Fence | None = None
         self._known_until: float | None = None
+        self._known_since: float | None = None
         # How far its holder said to be.
         self.holder_bytes = 0
         # The last word was to wait for it.
@@ -42,6 +50,20 @@ class Asking:
         return self._known_until is not None and now < self._known_until
 
     @property
+    def is_holder_behind(self) -> bool:
+        """Another host has the claim, and nothing of the blob."""
+        return self.is_waiting and not self.holder_bytes
+
+    @property
+    def queued_until(self) -> float | None:
+        """Until then another host counts as alive that has the claim and is known to have still to begin: an arbiter
+        grants nobody more than CLAIM_FIRST_BYTE_S without a byte but for that. None: there is none."""
+        if not self.is_holder_behind or self._known_until is None or self._known_since is None:
+            return None
+        told_for_s = self._known_until - CLAIM_HEARD_S - self._known_since
+        return self._known_until if told_for_s > CLAIM_FIRST_BYTE_S else None
+
+    @property
     def known_until(self) -> float | None:
         return self._known_until
 
@@ -58,11 +80,11 @@ class Asking:
         wants_providers = not self.has_sources_failed and reason is not AskReason.HELD_LONG
         return AskClaim(self._next_id(now), progress_bytes, reason, self.known, wants_providers)
 
-    def renew(self, progress_bytes: int, now: float) -> RenewClaim:
+    def renew(self, progress_bytes: int, now: float, *, is_queued: bool = False) -> RenewClaim:
         assert not self.is_in_flight and self.fence is not None
         self.renew_at = None
         self.reason = AskReason.FED_ALREADY
-        return RenewClaim(self._next_id(now), self.fence, progress_bytes)
+        return RenewClaim(self._next_id(now), self.fence, progress_bytes, is_queued)
 
     def release(self, progress_bytes: int, reason: ReleaseReason) -> list[ReleaseClaim]:
         """Gives back what is held; an answer on its way is not wanted any more."""
@@ -89,6 +111,8 @@ class Asking:
             case Wait(fence, holder):
                 self.fence = None
                 self.holder_bytes = holder.progress_bytes
+                if fence != self.known:
+                    self._known_since = now
                 self.known, self._known_until = fence, now + CLAIM_HEARD_S
                 self.is_waiting = True
             case Unruled():

@@ -164,7 +164,8 @@ class Claimant(Facts):
             return
         if asking.fence is not None:
             if asking.renew_at is not None and now >= asking.renew_at:
-                self._out.append(asking.renew(self.progress_bytes, now))
+                is_queued = self._ingest.is_queued and self._flow.is_busy(now)
+                self._out.append(asking.renew(self.progress_bytes, now, is_queued=is_queued))
             return
         reason = self._reason(now)
         if reason is None:
@@ -193,7 +194,7 @@ class Claimant(Facts):
             asking.want(now if self._long_asked_at is None else self._long_asked_at + ASK_AGAIN_S)
             return AskReason.HELD_LONG
         if asking.is_claim_alive(now):
-            is_slow = self._second_claim.is_due(self._sources, firsts, now)
+            is_slow = self._second_claim.is_due(self._sources, firsts, now, is_queued=asking.is_holder_behind)
             if is_slow:
                 asking.want(now)
             if is_slow or self._is_cut_off(now):

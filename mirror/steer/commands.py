@@ -71,11 +71,12 @@ class AskClaim:
 
 @dataclass(frozen=True, slots=True)
 class RenewClaim:
-    """Answered by Ruled."""
+    """Answered by Ruled. `is_queued`: the own containerd has still to begin it, and reads others meanwhile."""
 
     ask_id: int
     fence: Fence
     progress_bytes: int
+    is_queued: bool = False
 
 
 class ReleaseReason(Enum):

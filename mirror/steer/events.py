@@ -79,12 +79,14 @@ class SourceProgress:
     descriptor of the own ingest included, though the ingest be gone). `frontier_bytes`: in order, had by this host and
     its sources together. `size_bytes` None: not known yet. `is_rooted`: a source has it whole, or from the origin
     itself, this host's own ingest included while Ladder.is_fed_from_origin; a chain of sources that ends at a host
-    that waits is not rooted, and is no progress."""
+    that waits is not rooted, and is no progress. `reached_bytes`: had by any of them, in order or not; 0: as far as the
+    frontier."""
 
     prefix_bytes: int
     frontier_bytes: int
     size_bytes: int | None
     is_rooted: bool
+    reached_bytes: int = 0
 
     @property
     def is_any(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from mirror.steer.asking import Asking
 from mirror.steer.commands import Command, ReleaseReason
 from mirror.steer.drain import Drain
+from mirror.steer.flow import Flow
 from mirror.steer.heads import Heads
 from mirror.steer.nobody import Nobody
 from mirror.steer.second_claim import SecondClaim
@@ -21,7 +22,8 @@ from mirror.steer.timers import Rungs
 
 class Facts:
     """`has_fallback`: containerd asks this host again when the origin failed it. `expected_bytes_s`: what this
-    registry lately gave to a host; None: not known."""
+    registry lately gave to a host of one blob; None: not known. `flow`: what this host gets of that registry's blobs
+    together, shared by their ladders."""
 
     def __init__(
         self,
@@ -31,6 +33,7 @@ class Facts:
         has_fallback: bool = True,
         rungs: Rungs | None = None,
         expected_bytes_s: float | None = None,
+        flow: Flow | None = None,
     ) -> None:
         self._rng = rng
         self._is_manifest = is_manifest
@@ -43,7 +46,8 @@ class Facts:
         self._ingest = self._serving.ingest
         self._heads = Heads(self._serving, self._out)
         self._asking = Asking()
-        self._sources = Sources()
+        self._flow = flow or Flow()
+        self._sources = Sources(self._flow)
         self._nobody = Nobody()
         self._second_claim = SecondClaim(expected_bytes_s)
         self._drain: Drain | None = None

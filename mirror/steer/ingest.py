@@ -30,6 +30,8 @@ class Ingest:
         self.has_reconnected = False
         self._grown_at: float | None = None
         self._step_s = 0.0
+        # Where the wait for the first byte counts from.
+        self._queued_at: float | None = None
 
     @property
     def has_grown(self) -> bool:
@@ -37,10 +39,26 @@ class Ingest:
         return self._grown_at is not None
 
     def steer(self, now: float) -> None:
-        self.steered_at = now
+        self.steered_at = self._queued_at = now
         self.is_claimless = self.has_reconnected = False
         self._grown_at = None
         self._step_s = 0.0
+
+    @property
+    def is_queued(self) -> bool:
+        """It is to be read from the origin, and was not begun."""
+        return self.steered_at is not None and not self.has_grown
+
+    def queue(self, now: float) -> None:
+        """The own containerd is busy with others until now."""
+        if self._queued_at is not None:
+            self._queued_at = max(self._queued_at, now)
+
+    def untold_at(self, first_byte_s: float) -> float | None:
+        """When the first byte is late. None: there was one, or none is to come."""
+        if self._queued_at is None or not self.is_queued:
+            return None
+        return self._queued_at + first_byte_s
 
     def end(self) -> None:
         """The own containerd does not read from the origin any more."""
@@ -80,7 +98,7 @@ class Ingest:
         if self.steered_at is None:
             return None
         if self._grown_at is None:
-            return self.steered_at + CLAIM_FIRST_BYTE_S
+            return self.untold_at(CLAIM_FIRST_BYTE_S)
         step_s = min(self._step_s, CLAIM_FIRST_BYTE_S)
         return self._grown_at + max(CLAIM_SILENT_MIN_S, CLAIM_STEP_FACTOR * step_s)
 
@@ -88,7 +106,7 @@ class Ingest:
         """From then on a request at the fallback host speaks of something else."""
         if self.steered_at is None:
             return None
-        return (self.steered_at if self._grown_at is None else self._grown_at) + STEERED_FRESH_S
+        return self.untold_at(STEERED_FRESH_S) if self._grown_at is None else self._grown_at + STEERED_FRESH_S
 
     def stuck_at(self) -> float | None:
         """Full-sized for long and still not committed. None: not full-sized."""

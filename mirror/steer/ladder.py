@@ -265,6 +265,7 @@ class Ladder(Claimant):
     def _grew(self, size_bytes: int, now: float) -> None:
         if not self._ingest.grew(size_bytes, now):
             return
+        self._flow.own_grew(now)
         if self._ingest.steered_at is None:
             if not self._serving.is_adopted(now):
                 return
@@ -295,6 +296,11 @@ class Ladder(Claimant):
         late = self._asking.late(now)
         if late is not None:
             self._ruled(late, now)
+        self._sources.look(now)
+        self._serving.queued_until = self._asking.queued_until
+        busy_until = self._flow.busy_until()
+        if busy_until is not None and self._ingest.is_queued:
+            self._ingest.queue(min(now, busy_until))
         self._note_loss(now)
         self._memory.expire(now)
         if self._refused_until is not None and now >= self._refused_until:
@@ -339,10 +345,9 @@ class Ladder(Claimant):
 
     def _untold_at(self) -> float | None:
         """Without a fallback host nobody tells that the origin refuses."""
-        steered_at = self._ingest.steered_at
-        if self._has_fallback or steered_at is None or self._ingest.has_grown or self._asking.fence is None:
+        if self._has_fallback or self._asking.fence is None:
             return None
-        return steered_at + FIRST_BYTE_UNTOLD_S
+        return self._ingest.untold_at(FIRST_BYTE_UNTOLD_S)
 
     def _leave(self) -> None:
         """Nobody here needs anything any more."""

@@ -1,4 +1,4 @@
-"""How fast the frontier moves, and whether one claim more would pay. Pure."""
+"""How fast something grows, and whether one claim more would pay. Pure."""
 
 from __future__ import annotations
 
@@ -81,9 +81,10 @@ class Pace:
         return self._grown_at + FRONTIER_STARVED_S
 
 
-def is_claim_worth(pace: Pace, expected_bytes_s: float | None, size_bytes: int | None, now: float) -> bool:
-    """Whether this host should offer to fetch from the frontier on, beside the claimant. `expected_bytes_s`: what
-    this registry lately gave; None: not known."""
+def is_claim_worth(pace: Pace, expected_bytes_s: float | None, left_bytes: int | None, now: float) -> bool:
+    """Whether this host should offer to fetch from the frontier on, beside the claimant. `pace`: of all that this
+    registry gives to those who share. `expected_bytes_s`: what it lately gave of one blob; None: not known.
+    `left_bytes`: behind the frontier."""
     starved_at = pace.starved_at()
     if starved_at is not None and now >= starved_at:
         return True
@@ -96,10 +97,9 @@ def is_claim_worth(pace: Pace, expected_bytes_s: float | None, size_bytes: int |
             return False
     elif rate >= SLOW_SHARE * expected_bytes_s:
         return False
-    if size_bytes is None:
+    if left_bytes is None:
         return True
-    left = max(0, size_bytes - pace.bytes)
-    return left >= SECOND_CLAIM_GAIN * rate * (left / expected_bytes_s + SECOND_CLAIM_SETUP_S)
+    return left_bytes >= SECOND_CLAIM_GAIN * rate * (left_bytes / expected_bytes_s + SECOND_CLAIM_SETUP_S)
 
 
 def is_gain(own_bytes_s: float, others_bytes_s: float) -> bool:

@@ -21,17 +21,16 @@ class SecondClaim:
         self._slow_bytes_s: float | None = None
         self._began: tuple[float, int] | None = None
 
-    def is_due(self, sources: Sources, readers: list[Reader], now: float) -> bool:
-        """`readers`: GETs at the first host. Only who has sent all that there is can tell that there should be more."""
+    def is_due(self, sources: Sources, readers: list[Reader], now: float, *, is_queued: bool) -> bool:
+        """`readers`: GETs at the first host. Only who has sent all that there is can tell that there should be more.
+        `is_queued`: the claimant has still to begin, and what there is of it is nothing."""
         if not self.may_ask(now):
             return False
-        at_frontier = any(
+        at_frontier = is_queued or any(
             one.phase is Phase.BODY and one.is_starved and one.offset >= sources.frontier_bytes
             for one in readers
         )
-        return at_frontier and is_claim_worth(
-            sources.frontier_pace, self._expected_bytes_s, sources.size_bytes, now
-        )
+        return at_frontier and is_claim_worth(sources.pace, self._expected_bytes_s, sources.left_bytes, now)
 
     def may_ask(self, now: float) -> bool:
         """Not again and again."""
@@ -41,7 +40,7 @@ class SecondClaim:
         self._again_at = now + SLOW_AGAIN_S
 
     def granted(self, sources: Sources, now: float) -> None:
-        pace = sources.frontier_pace
+        pace = sources.pace
         self._slow_bytes_s = pace.rate_bytes_s(now) or pace.rate_bound_bytes_s(now)
         self._began = None
 
@@ -63,7 +62,7 @@ class SecondClaim:
         self._began = None
 
     def due_at(self, sources: Sources) -> float | None:
-        starved_at = sources.frontier_pace.starved_at()
+        starved_at = sources.pace.starved_at()
         if starved_at is None or self._again_at is None:
             return starved_at
         return max(starved_at, self._again_at)

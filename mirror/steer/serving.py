@@ -39,6 +39,8 @@ class Serving:
         self._tail: Tail | None = None
         self._is_aborting = False
         self._fed_at: float | None = None
+        # Until then the claimant counts as alive that has still to begin.
+        self.queued_until: float | None = None
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -105,8 +107,12 @@ class Serving:
         if reader.phase is Phase.BODY:
             ends_at = reader.silent_since + self._rungs.silent_max_s
             return ends_at if reader.has_bytes else max(ends_at, self.memory.zero_byte_close_at(ends_at))
-        is_last = reader.asked.at_fallback
-        return reader.silent_since + (self._rungs.fallback_max_s if is_last else self._rungs.silent_max_s)
+        if reader.asked.at_fallback:
+            return reader.silent_since + self._rungs.fallback_max_s
+        ends_at = reader.silent_since + self._rungs.silent_max_s
+        if self.queued_until is None:
+            return ends_at
+        return max(ends_at, min(self.queued_until, reader.silent_since + self._rungs.queued_max_s))
 
     # -- the own ingest --------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from mirror.steer.commands import StartSwarm, StopSwarm
 from mirror.steer.events import SourceProgress
+from mirror.steer.flow import Flow
 from mirror.steer.pace import Pace
 
 # Nodes that were handed to the swarm, so that a new one is told from an old; the swarm itself keeps fewer.
@@ -13,7 +14,8 @@ NAMED_MAX_COUNT = 256
 
 
 class Sources:
-    def __init__(self) -> None:
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
         self.prefix_bytes = 0
         self._forget()
 
@@ -24,7 +26,10 @@ class Sources:
         self.frontier_bytes = self.prefix_bytes
         self.size_bytes: int | None = None
         self.is_rooted = False
-        self.frontier_pace = Pace()
+        # Of all that this host waits for, since it waits for this.
+        self.pace = Pace()
+        self._flow_from_bytes = self._flow.reached_bytes
+        self._reached_bytes = 0
         self._named: set[bytes] = set()
 
     def start(self, nodes: Iterable[bytes], *, has_own_bytes: bool = False) -> list[StartSwarm]:
@@ -50,8 +55,21 @@ class Sources:
         self.size_bytes = event.size_bytes if event.size_bytes is not None else self.size_bytes
         self.is_rooted = event.is_rooted
         self.is_any = event.is_rooted or self.frontier_bytes > self.prefix_bytes
-        self.frontier_pace.seen(self.frontier_bytes, now)
+        reached_bytes = max(event.reached_bytes, self.frontier_bytes)
+        if reached_bytes > self._reached_bytes:
+            self._flow.reached(reached_bytes - self._reached_bytes)
+        self._reached_bytes = reached_bytes
+        self.look(now)
         return has_grown
+
+    @property
+    def left_bytes(self) -> int | None:
+        """Behind the frontier; None: not known."""
+        return None if self.size_bytes is None else max(0, self.size_bytes - self.frontier_bytes)
+
+    def look(self, now: float) -> None:
+        """How much came of all."""
+        self.pace.seen(self._flow.reached_bytes - self._flow_from_bytes, now)
 
     def gone(self) -> None:
         self.is_any = self.is_rooted = False

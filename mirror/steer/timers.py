@@ -1,9 +1,10 @@
 """The one ladder of times by which a request for a digest is never forgotten. Numbers only.
 
 Each rung is longer than the one below it, so that a lower rung has had its chance: a source is hedged before a claim
-is given up, a claim before a waiter asks for another, that before a body is ended. The longest wait is shorter than
-the 30 s after which containerd 2.3 gives a host up that sent no headers, and all waits of one pull together are
-shorter than half of what its progress timeout allows (5 minutes unless the user shortened it).
+is given up, a claim before a waiter asks for another, that before a body is ended. All waits of one pull together are
+shorter than half of what its progress timeout allows (5 minutes unless the user shortened it), but where the claimant
+is known to be alive and reads other layers first. containerd 2.3 gives a host up that sent no headers for 30 s: there
+such a wait ends so early.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ CLAIM_FIRST_BYTE_S = 10.0
 HELD_LONG_S = 15.0
 # Silent for so long: the request is let through to the origin. Pauses of 12 s were measured to be safe everywhere.
 SILENT_MAX_S = 20.0
+# Held at the first host while the claimant reads others and has still to begin: longer than the arbiter gives him
+# (dht.params), so that one waiter is granted the claim and not all go to the origin.
+QUEUED_MAX_S = 140.0
 # At the fallback host a 404 ends the pull, so it is the last.
 FALLBACK_MAX_S = 25.0
 
@@ -100,6 +104,7 @@ class Rungs:
     held_long_s: float = HELD_LONG_S
     silent_max_s: float = SILENT_MAX_S
     fallback_max_s: float = FALLBACK_MAX_S
+    queued_max_s: float = QUEUED_MAX_S
 
     @classmethod
     def under(cls, progress_timeout_s: float) -> Self:
@@ -109,4 +114,9 @@ class Rungs:
         if progress_timeout_s <= 0.0:
             return cls()
         share = min(1.0, progress_timeout_s / 2 / (SILENT_MAX_S + FALLBACK_MAX_S))
-        return cls(HELD_LONG_S * share, SILENT_MAX_S * share, FALLBACK_MAX_S * share)
+        return cls(
+            HELD_LONG_S * share,
+            SILENT_MAX_S * share,
+            FALLBACK_MAX_S * share,
+            min(QUEUED_MAX_S, max(SILENT_MAX_S * share, progress_timeout_s / 2)),
+        )

@@ -105,7 +105,7 @@ async def test_a_second_claim_beside_a_slow_one(caplog: pytest.LogCaptureFixture
             assert first.arbiter.node == arbiter.id
             fence = first.ruling.fence
             assert isinstance((await claimed(slow, Verb.RENEW, progress=5, fence=fence)).ruling, Granted)
-            # The word of a renewal is none: the arbiter takes the reason of an ask only.
+            # That of a renewal asks for nothing.
             told = (await claimed(other, Verb.RENEW, fence=fence, reason=AskReason.SLOW_CLAIMANT)).ruling
             assert isinstance(told, Lost)
             assert isinstance((await claimed(other, Verb.ASK)).ruling, Wait)
@@ -126,6 +126,17 @@ async def test_a_second_claim_beside_a_slow_one(caplog: pytest.LogCaptureFixture
             ):
                 assert found.endpoints == (node.endpoint,)
                 assert late.dht.contact(node.id) == found
+
+
+async def test_a_holder_that_is_busy_with_others_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Which makes it a claimant that may be slow, though it has not begun."""
+    with quiet(caplog):
+        async with live_cluster(3) as nodes:
+            _, busy, other = sorted(nodes, key=lambda one: distance(one.id, WANTED))
+            fence = granted(await claimed(busy, Verb.ASK)).fence
+            assert isinstance((await claimed(other, Verb.ASK, reason=AskReason.SLOW_CLAIMANT)).ruling, Wait)
+            granted(await claimed(busy, Verb.RENEW, fence=fence, reason=AskReason.QUEUED))
+            granted(await claimed(other, Verb.ASK, reason=AskReason.SLOW_CLAIMANT))
 
 
 async def test_the_arbiter_itself_may_help_a_slow_claimant(caplog: pytest.LogCaptureFixture) -> None:

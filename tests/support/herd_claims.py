@@ -16,7 +16,7 @@ from dht.contacts import Contact
 from dht.endpoints import Endpoint
 from dht.ids import key_of
 from dht.params import Params
-from dht.wire.codec import Fence
+from dht.wire.codec import AskReason, Fence
 from mirror.discovery.base import Peer, ProviderState
 from mirror.discovery.dht_claims import _REASONS
 from mirror.discovery.dht_rulings import from_dht
@@ -57,7 +57,8 @@ class HerdArbiter:
         ruling: Ruling
         if isinstance(ask, RenewClaim):
             fence = Fence(ask.fence.arbiter, ask.fence.counter)
-            ruling = self._claims.renew(key, who, fence, ask.progress_bytes, now)
+            reason = AskReason.QUEUED if ask.is_queued else AskReason.NEEDED
+            ruling = self._claims.renew(key, who, fence, ask.progress_bytes, now, reason=reason)
         else:
             wanted = providers if ask.wants_providers else ()
             ruling = self._claims.ask(

@@ -8,6 +8,7 @@ from typing import TypeVar
 from mirror.steer import commands as do
 from mirror.steer.commands import Command
 from mirror.steer.events import Asked, Event, Fed, Ruled, SourceProgress, Starved, Timer
+from mirror.steer.flow import Flow
 from mirror.steer.ladder import Ladder, State
 from mirror.steer.rulings import Fence, Granted, Participant, Pending, Ruling, Unruled, Wait
 from mirror.steer.timers import Rungs
@@ -37,6 +38,7 @@ class SteerHost:
         has_fallback: bool = True,
         rungs: Rungs | None = None,
         expected_bytes_s: float | None = None,
+        flow: Flow | None = None,
         seed: int = 1,
     ) -> None:
         self.now = 1000.0
@@ -46,6 +48,7 @@ class SteerHost:
             has_fallback=has_fallback,
             rungs=rungs,
             expected_bytes_s=expected_bytes_s,
+            flow=flow,
         )
         self.ordered: list[Command] = []
         self.last: list[Command] = []
@@ -118,9 +121,9 @@ class SteerHost:
         return self.rule(ruling)
 
     def progress(
-        self, prefix: int, frontier: int, *, size: int | None = None, rooted: bool = True
+        self, prefix: int, frontier: int, *, size: int | None = None, rooted: bool = True, reached: int = 0
     ) -> list[Command]:
-        return self.tell(SourceProgress(prefix, frontier, size, rooted))
+        return self.tell(SourceProgress(prefix, frontier, size, rooted, reached))
 
     def of(self, kind: type[C]) -> list[C]:
         """Of all that was ordered."""

@@ -101,6 +101,13 @@ def test_a_waiter_s_fence_reaches_the_claims(claims: Claims) -> None:
     assert isinstance(judge(claims, ask(fence=FOREIGN), A, [], 0.0, is_joined=True), Pending)
 
 
+def test_that_the_holder_is_busy_with_others_reaches_the_claims(claims: Claims) -> None:
+    fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
+    renewal = ask(verb=Verb.RENEW, fence=fence, reason=AskReason.QUEUED)
+    ruling = granted(judge(claims, renewal, A, [], 9.0, is_joined=True))
+    assert ruling.hold_s == pytest.approx(FIRST_S)
+
+
 @pytest.mark.parametrize("verb", [Verb.ASK, Verb.RENEW])
 def test_the_reason_of_an_ask_reaches_the_claims_and_of_a_renewal_does_not(
     claims: Claims, verb: Verb

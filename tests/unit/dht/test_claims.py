@@ -18,7 +18,7 @@ from dht.claims.rulings import (
 from dht.claims.waiters import PARTICIPANTS_COUNT
 from dht.contacts import EPOCH_MAX, Contact
 from dht.params import Params
-from dht.wire.codec import Fence
+from dht.wire.codec import AskReason, Fence
 from tests.support.claim_hosts import (
     EPOCH,
     FAILED,
@@ -149,6 +149,31 @@ def test_without_progress_it_holds_for_the_first_time_and_no_renewal_lengthens_i
     assert claims.running(KEY, FIRST_S - 0.001) is not None
     assert claims.running(KEY, FIRST_S) is None
     assert granted(claims.ask(KEY, B, 0, FIRST_S)).fence.counter == fence.counter + 1
+
+
+def renewed_as_queued(claims: Claims, fence: Fence, now: float, progress: int = 0) -> Granted:
+    return granted(claims.renew(KEY, A, fence, progress, now, reason=AskReason.QUEUED))
+
+
+def test_while_its_holder_is_busy_with_others_it_holds_longer_and_not_for_ever(claims: Claims) -> None:
+    """containerd 2.1 takes up all layers of an image at once, and reads three at a time."""
+    fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
+    now = 0.0
+    while now + FIRST_S < PARAMS.claim_queued_max_s:
+        now += FIRST_S - 1.0
+        hold_s = renewed_as_queued(claims, fence, now).hold_s
+        assert hold_s == pytest.approx(min(FIRST_S, PARAMS.claim_queued_max_s - now))
+        assert isinstance(claims.ask(KEY, B, 0, now), Wait)
+    renewed_as_queued(claims, fence, PARAMS.claim_queued_max_s - 0.001)
+    assert claims.running(KEY, PARAMS.claim_queued_max_s) is None
+    granted(claims.ask(KEY, B, 0, PARAMS.claim_queued_max_s))
+
+
+def test_a_queued_one_that_begins_holds_as_any_other(claims: Claims) -> None:
+    fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
+    renewed_as_queued(claims, fence, 9.0)
+    assert renewed_as_queued(claims, fence, 18.0, 1).hold_s == pytest.approx(3 * 9.0)
+    assert renewed_as_queued(claims, fence, 19.0, 1).hold_s == pytest.approx(3 * 9.0 - 1.0), "it was begun"
 
 
 @pytest.mark.parametrize(

@@ -364,6 +364,18 @@ def test_whom_a_claim_is_adopted_in_place_of_is_the_one_behind(claims: Claims) -
     assert claims.running_count == 2
 
 
+# -- queued -------------------------------------------------------------------------------------------------------
+
+
+def test_beside_a_queued_claim_one_more_is_granted_for_slowness_and_for_nothing_else(claims: Claims) -> None:
+    fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
+    assert isinstance(more(claims, B, 1.0, SLOW), Wait), "it is not known to be queued"
+    granted(claims.renew(KEY, A, fence, 0, 1.0, reason=AskReason.QUEUED))
+    assert isinstance(more(claims, B, 1.0, HELD_LONG), Wait)
+    granted(more(claims, B, 1.0, SLOW))
+    assert isinstance(more(claims, C, 1.0, SLOW), Wait)
+
+
 # -- bounds -------------------------------------------------------------------------------------------------------
 
 

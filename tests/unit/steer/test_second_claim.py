@@ -39,7 +39,9 @@ def paced(bytes_s: int, for_s: float, step_s: float = 0.5) -> Pace:
 def test_what_a_second_claim_is_worth(
     rate: int, expected: float | None, size: int | None, worth: bool
 ) -> None:
-    assert is_claim_worth(paced(rate, 10.0), expected, size, 10.0) is worth
+    pace = paced(rate, 10.0)
+    left_bytes = None if size is None else size - pace.bytes
+    assert is_claim_worth(pace, expected, left_bytes, 10.0) is worth
 
 
 def test_a_pace_in_steps_of_five_seconds_is_not_judged_after_one_of_them() -> None:

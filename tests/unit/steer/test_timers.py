@@ -32,6 +32,7 @@ def test_the_numbers_of_the_arbiter_are_the_same() -> None:
     assert params.claim_progress_min_s == timers.CLAIM_SILENT_MIN_S
     assert params.claim_step_factor == timers.CLAIM_STEP_FACTOR
     assert params.claim_first_progress_s == timers.CLAIM_FIRST_BYTE_S
+    assert params.claim_queued_max_s + timers.CLAIM_FIRST_BYTE_S < timers.QUEUED_MAX_S
     assert params.claim_wait_retry_s == timers.RENEW_EVERY_S == timers.ASK_AGAIN_S
 
 
@@ -39,8 +40,10 @@ def test_the_numbers_of_the_arbiter_are_the_same() -> None:
 def test_the_holds_at_both_hosts_stay_below_half_of_the_progress_timeout(progress_timeout_s: float) -> None:
     rungs = Rungs.under(progress_timeout_s)
     assert rungs.held_long_s < rungs.silent_max_s < rungs.fallback_max_s <= timers.FALLBACK_MAX_S
+    assert rungs.silent_max_s <= rungs.queued_max_s <= timers.QUEUED_MAX_S
     if progress_timeout_s:
         assert rungs.silent_max_s + rungs.fallback_max_s <= progress_timeout_s / 2 + 1e-9
+        assert rungs.queued_max_s <= progress_timeout_s / 2
 
 
 def test_a_default_timeout_changes_nothing() -> None:

@@ -8,12 +8,15 @@ from mirror.steer import commands as do
 from mirror.steer import events as on
 from mirror.steer.commands import AskReason, ReleaseReason
 from mirror.steer.ladder import State
-from mirror.steer.rulings import Excluded, Participant, Pending, Wait
+from mirror.steer.rulings import Excluded, Fence, Participant, Pending, Wait
 from mirror.steer.timers import (
+    CLAIM_FIRST_BYTE_S,
+    CLAIM_HEARD_S,
     CUT_OFF_S,
     ESCAPE_BARE_MAX_S,
     ESCAPE_WAITED_MAX_S,
     HELD_LONG_S,
+    QUEUED_MAX_S,
     RULING_LATE_ALONE_S,
     RULING_LATE_S,
     SILENT_MAX_S,
@@ -96,13 +99,36 @@ def test_held_for_long_by_providers_that_send_nothing_it_asks_too(host: SteerHos
     assert host.got_404(request)
 
 
-def test_a_held_request_is_let_through_at_its_bound(host: SteerHost) -> None:
+@pytest.mark.parametrize(
+    "holder_bytes", [0, MIB], ids=["holders that come and go", "a holder that has begun"]
+)
+def test_a_held_request_is_let_through_at_its_bound(host: SteerHost, holder_bytes: int) -> None:
+    first, second = (
+        Wait(Fence(b"\x0a" * 20, number), Participant(CLAIMANT, holder_bytes), 1.0) for number in (2, 3)
+    )
     request = host.ask()
-    host.pass_ruled(SILENT_MAX_S - 0.1, WAIT)
+    host.pass_ruled(CLAIM_FIRST_BYTE_S, first)
+    host.pass_ruled(SILENT_MAX_S - CLAIM_FIRST_BYTE_S - 0.1, second)
+    assert not host.got_404(request)
+    host.pass_ruled(0.2, second)
+    assert host.got_404(request)
+    assert host.state() is State.GIVEN_UP
+
+
+def test_behind_a_claimant_that_reads_other_layers_first_it_is_held_for_longer(host: SteerHost) -> None:
+    """The arbiter gives nobody else without a byte so much time."""
+    request = host.ask()
+    host.pass_ruled(QUEUED_MAX_S - 0.1, WAIT)
     assert not host.got_404(request)
     host.pass_ruled(0.2, WAIT)
     assert host.got_404(request)
-    assert host.state() is State.GIVEN_UP
+
+
+def test_a_claimant_that_was_to_begin_and_is_not_heard_of_any_more_holds_nobody_up(host: SteerHost) -> None:
+    request = host.ask()
+    host.pass_ruled(2 * SILENT_MAX_S, WAIT)
+    host.pass_ruled(CLAIM_HEARD_S + ESCAPE_WAITED_MAX_S, UNRULED)
+    assert host.got_404(request)
 
 
 def test_a_paused_body_is_ended_at_its_bound_and_its_range_is_a_404(host: SteerHost) -> None:

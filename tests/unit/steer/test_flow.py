@@ -1,0 +1,125 @@
+"""What a registry gives is judged by all blobs together: who is busy with others is alive, and no slow claimant."""
+
+from __future__ import annotations
+
+import pytest
+
+from mirror.steer import commands as do
+from mirror.steer import events as on
+from mirror.steer.commands import AskReason, ReleaseReason
+from mirror.steer.flow import Flow, Flows
+from mirror.steer.rates import REGISTRIES_MAX_COUNT
+from mirror.steer.timers import CLAIM_SILENT_MIN_S, FIRST_BYTE_UNTOLD_S, STEERED_FRESH_S
+from tests.support.steer_host import GRANTED, MIB, WAIT, SteerHost
+
+
+def claimant(flow: Flow, *, has_fallback: bool = True) -> SteerHost:
+    host = SteerHost(flow=flow, has_fallback=has_fallback)
+    request = host.ask()
+    host.rule(GRANTED)
+    assert host.got_404(request)
+    return host
+
+
+def renewals(host: SteerHost, for_s: float) -> list[bool]:
+    before = len(host.of(do.RenewClaim))
+    host.pass_ruled(for_s, GRANTED)
+    return [one.is_queued for one in host.of(do.RenewClaim)[before:]]
+
+
+def test_a_claim_that_is_not_begun_is_renewed_as_queued_while_the_own_containerd_gets_others() -> None:
+    flow = Flow()
+    host = claimant(flow)
+    assert set(renewals(host, 2.0)) == {False}
+    flow.own_grew(host.now)
+    assert set(renewals(host, CLAIM_SILENT_MIN_S - 0.5)) == {True}
+    assert renewals(host, 2.0)[-1] is False, "it gets nothing any more"
+
+
+def test_once_begun_it_is_not_queued() -> None:
+    flow = Flow()
+    host = claimant(flow)
+    host.tell(on.IngestGrew(MIB))
+    assert set(renewals(host, 3.0)) == {False}
+
+
+def test_the_growth_of_one_blob_keeps_the_claim_of_another() -> None:
+    flow = Flow()
+    first, second = claimant(flow), claimant(flow)
+    first.tell(on.IngestGrew(MIB))
+    assert set(renewals(second, 3.0)) == {True}
+
+
+@pytest.mark.parametrize(
+    ("has_fallback", "patience_s", "reason"),
+    [
+        (False, FIRST_BYTE_UNTOLD_S, ReleaseReason.SILENT),
+        (True, STEERED_FRESH_S, ReleaseReason.UNUSED),
+    ],
+)
+def test_what_waits_for_the_first_byte_waits_from_the_end_of_the_queue_on(
+    has_fallback: bool, patience_s: float, reason: ReleaseReason
+) -> None:
+    flow = Flow()
+    host = claimant(flow, has_fallback=has_fallback)
+    for _ in range(30):
+        flow.own_grew(host.now)
+        host.pass_ruled(CLAIM_SILENT_MIN_S - 1.0, GRANTED)
+    assert host.of(do.ReleaseClaim) == []
+    host.pass_ruled(patience_s + CLAIM_SILENT_MIN_S, GRANTED)
+    assert [one.reason for one in host.of(do.ReleaseClaim)] == [reason]
+
+
+def starved_at_frontier(flow: Flow, reached: list[int], others_bytes_s: int) -> SteerHost:
+    """A waiter that was fed all there is in order, one piece, of a registry that gives 10 MiB/s as a rule. Of other
+    blobs so much comes; of this one so many bytes are had out of order, by the second."""
+    host = SteerHost(flow=flow, expected_bytes_s=10.0 * MIB)
+    request = host.ask()
+    host.rule(WAIT)
+    for number in reached:
+        host.progress(MIB, MIB, size=1000 * MIB, reached=number)
+        host.tell(on.Fed(request, MIB))
+        host.tell(on.Starved(request, MIB))
+        flow.reached(others_bytes_s)
+        host.pass_ruled(1.0, WAIT)
+    return host
+
+
+def has_asked_beside_a_slow_one(host: SteerHost) -> bool:
+    return AskReason.SLOW_CLAIMANT in {one.reason for one in host.of(do.AskClaim)}
+
+
+def test_a_claimant_that_brings_nothing_of_this_and_enough_of_others_is_not_slow() -> None:
+    assert has_asked_beside_a_slow_one(starved_at_frontier(Flow(), [MIB] * 8, 0))
+    assert not has_asked_beside_a_slow_one(starved_at_frontier(Flow(), [MIB] * 8, 8 * MIB))
+
+
+def test_what_is_had_out_of_order_counts() -> None:
+    reached = [number * 8 * MIB for number in range(1, 9)]
+    assert not has_asked_beside_a_slow_one(starved_at_frontier(Flow(), reached, 0))
+
+
+def test_behind_a_slow_claimant_also_what_he_has_not_begun_is_asked_for() -> None:
+    flow = Flow()
+    host = SteerHost(flow=flow, expected_bytes_s=10.0 * MIB)
+    host.ask()
+    for _ in range(8):
+        flow.reached(MIB)
+        host.pass_ruled(1.0, WAIT)
+    assert has_asked_beside_a_slow_one(host)
+
+
+def test_each_registry_has_its_own_and_they_are_bounded() -> None:
+    flows = Flows()
+    first = flows.of("a")
+    assert flows.of("a") is first
+    assert flows.of("b") is not first
+    for number in range(REGISTRIES_MAX_COUNT - 2):
+        flows.of(str(number))
+    assert flows.of("a") is first
+    flows.of("one more")
+    flows.of("and another")
+    assert flows.of("a") is first, "it was asked for lately"
+    for number in range(REGISTRIES_MAX_COUNT):
+        flows.of(f"new {number}")
+    assert flows.of("a") is not first
