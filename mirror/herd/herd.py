@@ -21,6 +21,7 @@ from mirror.discovery.base import Discovery, ProviderState
 from mirror.errors import StoreUnavailable
 from mirror.herd.avoided import Avoided
 from mirror.herd.errors import Missed
+from mirror.herd.layers_ahead import LayersAhead
 from mirror.herd.own_bytes import Portion, SpoolSpace
 from mirror.herd.ports import Neighbours, TransferPorts
 from mirror.herd.reading import Reading
@@ -36,6 +37,7 @@ from mirror.peer.frames import DeclineReason
 from mirror.peer.streams import PeerStreams
 from mirror.relay.spool import Spool
 from mirror.steer.claims import Claims, NamedPeer
+from mirror.steer.flow import Flows
 from mirror.steer.ladder import Ladder
 from mirror.steer.rates import Rates
 from mirror.steer.timers import Rungs
@@ -112,6 +114,7 @@ class Herd:
         # Until when a GET is answered 404: at the first host, and at both.
         self._given_up: OrderedDict[Digest, tuple[float, float]] = OrderedDict()
         self._rates = Rates()
+        self._flows = Flows()
         self._ids = itertools.count(1)
         self._tasks: asyncio.TaskGroup | None = None
         self._avoided = Avoided(ports.clock)
@@ -128,11 +131,21 @@ class Herd:
             remember=self._remember,
             note_rate=self._note_rate,
             lied=self._lied,
+            fed=lambda digest: self._ahead.fed(digest),
+            has_spare=lambda: self._ahead.has_spare(),
             count_bytes=ports.count_bytes,
             clock=ports.clock,
             spawn=self._spawn,
             avoided=self._avoided,
             params=params or SwarmParams(),
+        )
+        self._ahead = LayersAhead(
+            self._transfers,
+            self._sizes_bytes,
+            ports.store,
+            ports.spool,
+            transfer=lambda digest, registry: self._transfer(digest, is_manifest=False, registry=registry),
+            boundary=self._boundary,
         )
 
     async def run(self) -> None:
@@ -162,6 +175,7 @@ class Herd:
             transfer = self._transfers.get(child.digest)
             if transfer is not None:
                 transfer.vouch(child.size_bytes)
+        self._ahead.learn(manifest)
         while len(self._sizes_bytes) > SIZES_MAX_COUNT:
             self._sizes_bytes.popitem(last=False)
 
@@ -195,6 +209,8 @@ class Herd:
         if transfer.is_aside:
             raise Missed(digest, "this host's disk does not take it, or nobody could bring it whole")
         transfer.expects(media_type)
+        if not is_head:
+            self._ahead.asked(digest)
         reading = transfer.ask(next(self._ids), byte_range, is_head=is_head, at_fallback=at_fallback)
         try:
             yield reading
@@ -257,6 +273,7 @@ class Herd:
                 is_manifest=is_manifest,
                 rungs=self._rungs,
                 expected_bytes_s=self._rates.expected_bytes_s(registry, self._ports.clock()),
+                flow=self._flows.of(registry),
             )
             size_bytes = self._sizes_bytes.get(digest)
             transfer = Transfer(digest, ladder, self._transfer_ports, self._rng, size_bytes, registry)
@@ -280,6 +297,7 @@ class Herd:
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             now = self._ports.clock()
+            self._ahead.sweep()
             for transfer in list(self._transfers.values()):
                 if transfer.is_idle and now - transfer.used_at >= LINGER_S:
                     self._end(transfer)

@@ -79,6 +79,11 @@ class LoneStreams:
         self._spawn(self._open(reading))
         return True
 
+    @property
+    def is_open(self) -> bool:
+        """A body comes this way."""
+        return self._stream is not None
+
     def look(self) -> None:
         """Something changed."""
         self._changed.set()

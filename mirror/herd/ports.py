@@ -44,8 +44,9 @@ class Neighbours(Protocol):
 class TransferPorts:
     """`find` names providers as discovery knows them. `make_space` makes a spool file. `open_stored` gives a descriptor
     of a blob that the store holds, owned by who asks, and its size. `remember` outlives the transfer. `note_rate`: so
-    many bytes came from a registry in so many seconds. `streams` None: nothing goes past this host's hash. `spawn` runs
-    work for a digest until it ends or the daemon does."""
+    many bytes came from a registry in so many seconds. `fed`: the own containerd got its first bytes from a swarm;
+    `has_spare`: what is fetched ahead of its asking takes nothing from what it reads. `streams` None: nothing goes past
+    this host's hash. `spawn` runs work for a digest until it ends or the daemon does."""
 
     claims: Claims
     channels: Neighbours
@@ -59,6 +60,8 @@ class TransferPorts:
     remember: Callable[[Digest, float, bool], None]
     note_rate: Callable[[str, int, float], None]
     lied: Callable[[Digest, swarming.SourceId], None]
+    fed: Callable[[Digest], None]
+    has_spare: Callable[[], bool]
     count_bytes: Callable[[int], None]
     clock: Callable[[], float]
     spawn: Callable[[Digest, Coroutine[Any, Any, None]], asyncio.Task[None]]

@@ -33,6 +33,7 @@ class Requests:
         lone: LoneStreams,
         trial: Trial,
         claiming: Claiming,
+        fed: Callable[[Digest], None],
         swarming: Callable[[], Swarming | None],
     ) -> None:
         self._digest = digest
@@ -41,6 +42,7 @@ class Requests:
         self._lone = lone
         self._trial = trial
         self._claiming = claiming
+        self._fed = fed
         self._swarming = swarming
 
     def ask(
@@ -90,6 +92,8 @@ class Requests:
         if is_first:
             self._pump.put(on.Fed(reading.request_id, reading.position))
         self._pump.run()
+        if is_first:
+            self._fed(self._digest)
 
     def starved(self, reading: Reading) -> None:
         self._pump.tell(on.Starved(reading.request_id, reading.position))

@@ -15,8 +15,9 @@ import mirror.steer.events as on
 import mirror.swarm.events as swarming
 from mirror.herd.alarm import Alarm
 from mirror.herd.claiming import Claiming
+from mirror.herd.fetch_ahead import FetchAhead
 from mirror.herd.lone_streams import LoneStreams
-from mirror.herd.mesh import NOTHING, Mesh
+from mirror.herd.mesh import Mesh
 from mirror.herd.named import Named
 from mirror.herd.own_bytes import OwnBytes, Portion
 from mirror.herd.own_ingest import OwnIngest
@@ -24,6 +25,7 @@ from mirror.herd.ports import WHOLE_FIRST_MAX_BYTES, Event, TransferPorts
 from mirror.herd.pump import Pump
 from mirror.herd.reading import Reading
 from mirror.herd.readings import Readings
+from mirror.herd.reports import Reports
 from mirror.herd.requests import Requests
 from mirror.herd.sizes import Sizes
 from mirror.herd.swarming import Swarming, answer_digests
@@ -43,7 +45,6 @@ ASIDE_S = 30.0
 _STEERING = get_args(on.Event)
 # These change nothing that the other side is to know.
 _UNREPORTED = (swarming.ReaderMoved, swarming.RunProgress, swarming.PrefixHashed)
-_NOTHING_KNOWN = on.SourceProgress(0, 0, None, is_rooted=False)
 
 
 class Transfer:
@@ -60,13 +61,14 @@ class Transfer:
         registry: str = "",
     ) -> None:
         self.digest = digest
+        self.registry = registry
         self.used_at = ports.clock()
         self._ladder = ladder
         self._ports = ports
         self._rng = rng
         self._swarming: Swarming | None = None
         self._readings = Readings()
-        self._pump = Pump(self._handle, self._report, self._settle)
+        self._pump = Pump(self._handle, lambda: self._reports.look(), self._settle)
         self._mesh = Mesh(
             digest,
             ports.channels,
@@ -130,10 +132,23 @@ class Transfer:
             self._lone,
             self._trial,
             self._claiming,
+            ports.fed,
             lambda: self._swarming,
         )
-        self._told_progress = _NOTHING_KNOWN
-        self._is_gone_told = True
+        self._reports = Reports(
+            ladder,
+            ports,
+            self._mesh,
+            self._pump,
+            self._lone,
+            self._sizes,
+            self._own_ingest,
+            swarming=lambda: self._swarming,
+            resize=self._resize,
+        )
+        self.ahead = FetchAhead(
+            ports, self._mesh, self._pump, self._readings, self._lone, swarming=lambda: self._swarming
+        )
         self._aside_until = 0.0
         if size_bytes:
             self._begin(size_bytes)
@@ -281,6 +296,10 @@ class Transfer:
 
     def _no_room(self, why: str) -> None:
         """The disk does not take it: this host's containerd goes to the origin by itself."""
+        if self.ahead.is_on:
+            # It did not ask yet: there may be room when it does.
+            self.ahead.stop()
+            return
         if not self.is_aside:
             log.info("%s is left to the registry: %s", self.digest, why)
         self._aside_until = self._ports.clock() + ASIDE_S
@@ -294,54 +313,15 @@ class Transfer:
             for order in self._ladder.handle(event, now):
                 self._carry_out(order)
         elif self._swarming is not None:
+            self.ahead.look()
             self._swarming.handle(cast(swarming.Event, event), now)
         return not isinstance(event, _UNREPORTED)
 
     def _settle(self) -> None:
         if self._swarming is not None:
-            is_hash_wanted = bool(len(self._readings)) and not self._own_ingest.is_committed
+            is_wanted = bool(len(self._readings)) or self.ahead.is_on
+            is_hash_wanted = is_wanted and not self._own_ingest.is_committed
             self._swarming.settle(is_hash_wanted=is_hash_wanted)
-
-    def _report(self) -> None:
-        self._report_progress()
-        self._lone.look()
-
-    def _report_progress(self) -> None:
-        """What the ladder is to know of the swarm, and the neighbours of both."""
-        is_fed = self._ladder.is_fed_from_origin
-        progress = _NOTHING_KNOWN
-        if self._swarming is None:
-            self._mesh.offer(NOTHING)
-        else:
-            progress = self._lone.seen(self._swarming.progress(is_fed_from_origin=is_fed))
-            self._mesh.offer(
-                self._swarming.offer(is_fed_from_origin=is_fed and not self._own_ingest.is_committed)
-            )
-        told, is_any = self._told_progress, progress.is_any
-        is_same = not is_any and not told.is_any and progress.prefix_bytes == told.prefix_bytes
-        is_hopeful = self._mesh.is_hopeful(self._is_useless)
-        if is_same and is_hopeful:
-            # Somebody is being asked, or has nothing yet: that is no end.
-            return
-        if is_any:
-            self._is_gone_told = False
-        elif not self._is_gone_told and not is_hopeful:
-            other_bytes = self._sizes.other_bytes()
-            if other_bytes is not None:
-                self._pump.changed()
-                self._resize(other_bytes)
-                return
-            # Before the progress, which alone would say that they have no more just now.
-            self._is_gone_told = True
-            self._pump.put(on.SourcesGone())
-        if progress != told:
-            self._told_progress = progress
-            self._pump.put(progress)
-
-    def _is_useless(self, source_id: swarming.SourceId) -> bool:
-        if self._ports.avoided.has_lied(source_id):
-            return True
-        return self._swarming is not None and self._swarming.is_useless(source_id)
 
     # -- the ladder's orders ---------------------------------------------------------------------------------------
 
@@ -415,7 +395,7 @@ class Transfer:
         self._pump.tell(on.BytesWrong())
 
     def _start_swarm(self, sources: tuple[bytes, ...]) -> None:
-        self._is_gone_told = False
+        self._reports.named_anew()
         if self._swarming is not None:
             self._swarming.resume()
         self._named.call(sources)

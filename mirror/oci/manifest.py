@@ -48,6 +48,11 @@ class Manifest:
     media_type: str
     children: tuple[Descriptor, ...]
 
+    @property
+    def layers(self) -> tuple[Descriptor, ...]:
+        """The lowest first; none of an index."""
+        return () if self.media_type in (OCI_INDEX, DOCKER_LIST) else self.children[1:]
+
 
 class _Descriptor(msgspec.Struct):
     digest: str

@@ -90,6 +90,10 @@ class Spool:
         held = sum(entry.file.size_bytes for entry in self._entries.values())
         return held + sum(entry.file.size_bytes for entry in self._dropped)
 
+    def is_roomy(self, size_bytes: int) -> bool:
+        """With so many bytes more at most half of the quota is used."""
+        return 2 * (self.used_bytes + size_bytes) <= self._quota_bytes
+
     def find(self, digest: Digest) -> SpoolFile | None:
         """Holds it, if it is there."""
         entry = self._entries.get(digest)

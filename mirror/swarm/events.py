@@ -185,6 +185,13 @@ class Lied:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchAhead:
+    """Whether pieces are wanted though nobody here reads: one at a time of each source, as long as nobody does."""
+
+    is_wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BeginAgain:
     """After `GiveUp`: somebody wants the blob once more. Of wrong bytes nothing is kept; bans are. Ignored else."""
 
@@ -211,6 +218,7 @@ Event = (
     | DigestMismatched
     | PieceDigests
     | Lied
+    | FetchAhead
     | BeginAgain
     | Timer
 )

@@ -12,7 +12,8 @@ Rules
 4. A source that is silent is hedged: its pieces are free for others, and it gets nothing more until it speaks. If it
    does not, its runs are cancelled and it rests.
 5. Where our own containerd downloads the blob and nobody here reads it, we want nothing of others. With
-   `is_for_readers` nothing is ever wanted of others that nobody here reads: a body may come past the swarm.
+   `is_for_readers` nothing is ever wanted of others that nobody here reads: a body may come past the swarm. But for
+   what is fetched ahead of readers: a piece at a time, so that it can stop for them, by rule 1 alone.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Requests:
         self._ahead_max_count = max(1, -(-ahead_max_bytes // layout.piece_bytes))
         # The first piece that did not go into the digest. It is in the spool, whatever readers have.
         self.hashed_count = 0
+        # Pieces are wanted though nobody reads (rule 5).
+        self.is_ahead = False
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -99,7 +102,7 @@ class Requests:
                 wanted.free &= ~mask_of(pieces.start, pieces.stop)
                 wanted.room_count -= len(pieces)
                 continue
-            if not is_taking_over or wanted.free & source.mask & ~source.distrusted:
+            if not is_taking_over or self.is_unread_ahead or wanted.free & source.mask & ~source.distrusted:
                 return
             if not self._take_over(source, spared, out, now) and not self._double(
                 source, -1, spared, out, now
@@ -109,7 +112,17 @@ class Requests:
     @property
     def is_idle(self) -> bool:
         """Rule 5."""
-        return not len(self._window) and (self._is_for_readers or self._sources.has_own_ingest)
+        if len(self._window):
+            return False
+        return self._sources.has_own_ingest or (self._is_for_readers and not self.is_ahead)
+
+    @property
+    def is_unread_ahead(self) -> bool:
+        return self.is_ahead and not len(self._window)
+
+    def has_choice(self, now: float) -> bool:
+        free = self._runs.free
+        return any(source.mask & ~source.distrusted & free for source in self._sources.usable(now))
 
     def _has_place(self, source: Source) -> bool:
         limit_count = self._params.source_runs_max_count
@@ -132,8 +145,8 @@ class Requests:
             window=windows,
             urgent=urgent,
             near=window.near() | mask_of(floor, floor + self._params.window_pieces_count),
-            is_sole=len(peers) == 1,
-            is_warm=all(source.is_complete for source in peers),
+            is_sole=len(peers) == 1 and not self.is_unread_ahead,
+            is_warm=not self.is_unread_ahead and all(source.is_complete for source in peers),
             room_count=self._ahead_max_count - taken.bit_count(),
         )
 

@@ -13,7 +13,6 @@ Rules
 
 from __future__ import annotations
 
-import math
 import random
 from enum import Enum, auto
 from typing import assert_never
@@ -30,6 +29,7 @@ from mirror.swarm.events import (
     DropPieces,
     EndReader,
     Event,
+    FetchAhead,
     FindSources,
     Finish,
     GiveUp,
@@ -58,6 +58,7 @@ from mirror.swarm.params import SwarmParams
 from mirror.swarm.pieces import PieceLayout
 from mirror.swarm.requests import Requests
 from mirror.swarm.runs import Run, Runs
+from mirror.swarm.search import Search
 from mirror.swarm.sources import Reach, Source, Sources
 from mirror.swarm.window import Window
 
@@ -111,8 +112,7 @@ class Swarm:
         self._given_up_for: GiveUpReason | None = None
         self._heard_at = now
         self._ticked_at = now
-        self._is_searching = False
-        self._searched_at = -math.inf
+        self._search = Search(params)
 
     # -- what can be asked -----------------------------------------------------------------------------------------
 
@@ -136,6 +136,10 @@ class Swarm:
 
     def reach(self, now: float) -> Reach:
         return self._sources.reach(now)
+
+    def has_choice(self, now: float) -> bool:
+        """A source that is not resting holds what nobody was asked for yet."""
+        return self.phase is Phase.FETCHING and self._requests.has_choice(now)
 
     def next_timer(self) -> float | None:
         """None: nothing happens by time alone."""
@@ -171,7 +175,7 @@ class Swarm:
             case SourceGone():
                 return self._gone(event, now)
             case SearchEnded():
-                self._is_searching = False
+                self._search.ended()
                 return []
             case ReaderOpened():
                 self._window.open(event.reader_id, event.span, now)
@@ -192,6 +196,9 @@ class Swarm:
                 return self._told(event, now)
             case Lied():
                 return self._ban(event.source_id, now) + self._filled(None, now)
+            case FetchAhead(is_wanted):
+                self._requests.is_ahead = is_wanted
+                return self._filled(None, now) if is_wanted else []
             case BeginAgain():
                 return self._begin_again(now)
             case _:
@@ -203,7 +210,7 @@ class Swarm:
             return []
         if source is not None:
             return self._requests.fill(source, now)
-        return self._requests.fill_all(now) + self._search(now)
+        return self._requests.fill_all(now) + self._look_for_more(now)
 
     # -- runs ------------------------------------------------------------------------------------------------------
 
@@ -286,20 +293,11 @@ class Swarm:
                 self.phase = Phase.FETCHING
         return out + self._judge(now) + self._filled(None, now)
 
-    def _search(self, now: float) -> list[Command]:
-        params = self._params
-        if self._is_searching or self._requests.is_idle:
+    def _look_for_more(self, now: float) -> list[Command]:
+        if self._requests.is_idle or self._requests.is_unread_ahead:
             return []
-        is_hungry = not len(self._runs)
-        has_enough = len(self._sources) >= params.sources_wanted_count
-        if has_enough and not is_hungry:
-            return []
-        interval_s = params.find_hungry_s if is_hungry and not has_enough else params.find_interval_s
-        if now - self._searched_at < interval_s:
-            return []
-        self._is_searching = True
-        self._searched_at = now
-        return [FindSources()]
+        is_due = self._search.is_due(len(self._sources), now, is_hungry=not len(self._runs))
+        return [FindSources()] if is_due else []
 
     # -- readers ---------------------------------------------------------------------------------------------------
 

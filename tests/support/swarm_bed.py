@@ -34,11 +34,25 @@ PEER = SourceKind.PEER
 class Bed:
     """A swarm of `count` pieces of 100 bytes, the last of 50, and its clock."""
 
-    def __init__(self, count: int, params: SwarmParams = PARAMS, *, is_whole_first: bool = False) -> None:
+    def __init__(
+        self,
+        count: int,
+        params: SwarmParams = PARAMS,
+        *,
+        is_whole_first: bool = False,
+        is_for_readers: bool = False,
+    ) -> None:
         self.count = count
         self.now = 100.0
         layout = PieceLayout(count * PIECE_BYTES - 50, PIECE_BYTES)
-        self.swarm = Swarm(layout, params, random.Random(5), self.now, is_whole_first=is_whole_first)
+        self.swarm = Swarm(
+            layout,
+            params,
+            random.Random(5),
+            self.now,
+            is_whole_first=is_whole_first,
+            is_for_readers=is_for_readers,
+        )
         self.runs: dict[int, tuple[str, list[int]]] = {}
 
     def tell(self, *events: Event) -> list[Command]:
