@@ -118,7 +118,7 @@ class ContainerdIngests:
             else:
                 where = folder.ingests.parent.parent
                 self._lose(f"{where} is not there: containerd never ran, or its root is not mounted here")
-            if signs.waits_for_folders and folder.has_both:
+            if signs.waits_for_folders and folder.is_mounted:
                 return
             changes = await signs.wait(self._table.wait_s(now))
 

@@ -81,8 +81,6 @@ class IngestFolder:
         # As of the last look. containerd 1.6 makes `ingest/` when it starts, 1.7 and 2.1 make it and even the content
         # root with the first ingest, and all of them `blobs/sha256/` with the first commit.
         self.is_mounted = False
-        # As of the last look without names.
-        self.has_both = False
         self._content_root = content_root
         self._ingests = str(self.ingests)
         self._blobs = str(self.blobs.parent)
@@ -97,8 +95,6 @@ class IngestFolder:
 
     def look(self, changes: BlobChanges) -> Sighting:
         """Raises: OSError where one of the folders is there and cannot be read."""
-        if isinstance(changes, BlobsUnknown):
-            self.has_both = self.ingests.is_dir() and self.blobs.is_dir()
         arrived = self._note_blobs(changes)
         seen: list[Seen] = []
         nascent: set[str] = set()

@@ -1,15 +1,16 @@
 """When to look at containerd's folders again: at a sign of inotify, or when the time is up.
 
 Two kinds, one question. `InotifySigns` also knows which names came into the folder of blobs; `PolledSigns` takes
-its place where inotify cannot be had (no watch or instance is left for this user, or a folder is not there yet).
-Looks at nothing itself.
+its place where inotify cannot be had (no watch or instance is left for this user, or containerd never ran). containerd
+makes the folders with its first download: until then the folders above them are watched, since the small layers of that
+download may be gone before a poll. Looks at nothing itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -42,7 +43,7 @@ class Signs(Protocol):
 
     @property
     def waits_for_folders(self) -> bool:
-        """inotify can be had as soon as the folders are there: then open new signs."""
+        """inotify can be had as soon as containerd has run: then open new signs."""
         ...
 
     async def wait(self, longest_s: float) -> BlobChanges | None:
@@ -62,23 +63,51 @@ def open_signs(ingests: Path, blobs: Path) -> Iterator[Signs]:
     with inotify:
         signs: Signs
         try:
-            inotify.add_watch(ingests, _CAME | _WENT | _FOLDER | Mask.ONLYDIR)
-            blobs_watch = inotify.add_watch(blobs, Mask.MOVED_TO | _WENT | _FOLDER | Mask.ONLYDIR)
+            signs = _watching(inotify, ingests, blobs)
         except OSError as exc:
             inotify.close()
             signs = _polled(exc)
-        else:
-            signs = InotifySigns(inotify, blobs_watch.wd)
         yield signs
 
 
+def _watching(inotify: Inotify, ingests: Path, blobs: Path) -> InotifySigns:
+    """Raises: OSError."""
+    # containerd makes the folder of its content with the first download, too.
+    root = ingests.parent.parent
+    awaited: set[int] = set()
+    for folder in {*_there(ingests, root), *_there(blobs, root)} - {ingests, blobs}:
+        awaited.add(inotify.add_watch(folder, _CAME | _FOLDER | Mask.ONLYDIR).wd)
+    blobs_wd = None
+    for folder, mask in ((ingests, _CAME | _WENT), (blobs, Mask.MOVED_TO | _WENT)):
+        try:
+            watch = inotify.add_watch(folder, mask | _FOLDER | Mask.ONLYDIR)
+        except OSError:
+            if not awaited:
+                raise
+        else:
+            blobs_wd = watch.wd if folder == blobs else blobs_wd
+    return InotifySigns(inotify, blobs_wd, awaited)
+
+
+def _there(folder: Path, root: Path) -> list[Path]:
+    """What there is of the way from `root` to a folder that is not there; all of it, since the rest may come any
+    moment."""
+    if folder.exists():
+        return []
+    above = [one for one in folder.parents if one == root or root in one.parents]
+    return [one for one in above if one.exists()]
+
+
 class InotifySigns:
+    """`awaited`: watches of folders above those that are not there yet. Whatever comes there ends these signs."""
+
     polling_because = None
     waits_for_folders = False
 
-    def __init__(self, inotify: Inotify, blobs_wd: int) -> None:
+    def __init__(self, inotify: Inotify, blobs_wd: int | None, awaited: Collection[int]) -> None:
         self._inotify = inotify
         self._blobs_wd = blobs_wd
+        self._awaited = awaited
         self._may_have_more = False
 
     async def wait(self, longest_s: float) -> BlobChanges | None:
@@ -107,7 +136,7 @@ class InotifySigns:
             if event is None:
                 self._may_have_more = False
                 break
-            if event.mask & _GONE:
+            if event.mask & _GONE or (event.watch is not None and event.watch.wd in self._awaited):
                 return None
             if event.mask & Mask.Q_OVERFLOW:
                 is_overflown = True
@@ -142,4 +171,4 @@ def _polled(exc: OSError) -> PolledSigns:
     reason = f"inotify cannot watch{where}: {exc.strerror or exc}"
     if exc.errno in (errno.ENOSPC, errno.EMFILE):
         reason += ". Raise fs.inotify.max_user_watches or max_user_instances"
-    return PolledSigns(reason, waits_for_folders=exc.errno in (errno.ENOENT, errno.ENOTDIR))
+    return PolledSigns(reason, waits_for_folders=exc.errno == errno.ENOENT)

@@ -72,7 +72,13 @@ class Bed:
         return name
 
     async def until_cached(self, image: Image) -> None:
-        await eventually(lambda: all(self.store.is_cached(digest) for digest in layers(image)))
+        await eventually(
+            lambda: all(self.store.is_cached(digest) for digest in layers(image)),
+            lambda: (
+                str({str(d)[:15]: (len(c), self.store.is_cached(d)) for d, c in layers(image).items()})
+                + str(self.fates.told)
+            ),
+        )
 
     def kept_by_containerd(self, image: Image) -> set[Digest]:
         blobs = self.containerd.content_root / "blobs" / "sha256"

@@ -109,7 +109,7 @@ async def test_folders_that_come_later_are_watched_and_their_first_blob_is_told(
     watch = watch_of(root)
     listener = Listener(watch)
     async with running(watch):
-        assert watch.polling_because is not None
+        assert watch.polling_because is None, "what is above is watched"
         (root / "ingest").mkdir(parents=True, exist_ok=True)
         first = draft(root, b"first", 5)
         await until_born(listener, first.digest)
@@ -119,6 +119,21 @@ async def test_folders_that_come_later_are_watched_and_their_first_blob_is_told(
         await eventually(lambda: watch.polling_because is None)
         second = draft(root, b"second", 6)
         await until_born(listener, second.digest)
+
+
+async def test_where_containerd_never_ran_its_folders_are_polled_for(tmp_path: Path) -> None:
+    root = tmp_path / "containerd" / "content"
+    watch = watch_of(root)
+    listener = Listener(watch)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(watch.run())
+        await eventually(lambda: watch.polling_because is not None)
+        assert watch.unavailable is not None
+        (root / "ingest").mkdir(parents=True)
+        await until_born(listener, draft(root, b"first").digest)
+        await eventually(lambda: watch.polling_because is None)
+        assert watch.unavailable is None
+        task.cancel()
 
 
 async def test_a_root_that_nobody_knows_yet_is_asked_for_again(

@@ -224,3 +224,28 @@ async def test_polling_ends_when_it_is_time_to_try_inotify_again(monkeypatch: py
         *[BlobsUnknown()] * 4,
         None,
     ]
+
+
+async def test_whatever_comes_where_a_folder_is_awaited_ends_the_signs_at_once(tmp_path: Path) -> None:
+    """containerd makes its folders with the first download, whose small layers may be gone before a poll."""
+    root = tmp_path / "content"
+    ingests, blobs = root / "ingest", root / "blobs" / "sha256"
+    for made in (root, ingests, blobs.parent, blobs):
+        with open_signs(ingests, blobs) as signs:
+            assert signs.polling_because is None
+            asyncio.get_running_loop().call_later(0.01, made.mkdir)
+            async with asyncio.timeout(5):
+                assert await signs.wait(60) is None, made
+    with open_signs(ingests, blobs) as signs:
+        asyncio.get_running_loop().call_later(0.01, put, root, Digest.of(b"first"))
+        async with asyncio.timeout(5):
+            assert await signs.wait(60) == BlobNames({Digest.of(b"first").encoded}, set())
+
+
+async def test_while_the_folder_of_blobs_is_awaited_an_ingest_is_a_sign(tmp_path: Path) -> None:
+    ingests = tmp_path / "ingest"
+    ingests.mkdir()
+    with open_signs(ingests, tmp_path / "blobs" / "sha256") as signs:
+        asyncio.get_running_loop().call_later(0.01, (ingests / "one").mkdir)
+        async with asyncio.timeout(5):
+            assert await signs.wait(60) == BlobNames(set(), set())
