@@ -200,7 +200,7 @@ class Transfer:
         self._own_ingest.grew(size_bytes)
 
     def vanished(self) -> None:
-        self._trial.vanished()
+        self._trial.vanished(self.size_bytes())
         self._own_ingest.vanished()
 
     def committed(self) -> None:

@@ -75,8 +75,12 @@ class Trial:
         if self._is_full and self._judging is not None:
             self._begin(0.0, self._size_bytes)
 
-    def vanished(self) -> None:
-        """Its pull was cancelled or has failed; its bytes can still be read."""
+    def vanished(self, size_bytes: int | None) -> None:
+        """Its pull was cancelled or has failed; its bytes can still be read. It may be gone before it was seen to be
+        full: containerd throws a pull that failed away within some milliseconds."""
+        if not self._is_full and self._is_open and size_bytes is not None and self._sent_bytes == size_bytes:
+            self._is_full = True
+            self._size_bytes = size_bytes
         if self._is_full:
             self._begin(0.0, self._size_bytes)
         else:
