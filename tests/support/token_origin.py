@@ -184,7 +184,7 @@ class TokenOrigin:
         """Closes the registry's listener and its connections: connecting is refused."""
         runner, self._registry_runner = self._registry_runner, None
         if runner is not None:
-            await runner.cleanup()
+            await _end(runner)
 
     async def listen_again(self) -> None:
         """On the same port."""
@@ -236,7 +236,7 @@ class TokenOrigin:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.refuse()
         for runner in self._runners:
-            await runner.cleanup()
+            await _end(runner)
         self._runners.clear()
 
     async def _listen(self, port: int) -> tuple[web.ServerRunner, int]:
@@ -401,3 +401,16 @@ class TokenOrigin:
 def _error(status: int, code: str, message: str, headers: Mapping[str, str]) -> web.Response:
     body = {"errors": [{"code": code, "message": message}]}
     return web.json_response(body, status=status, headers=headers)
+
+
+async def _end(runner: web.ServerRunner) -> None:
+    """TLS ends by a word of the other side, for which a client that is gone is waited for: for longer than the test
+    lasts."""
+    server = runner.server
+    transports = [one.transport for one in ([] if server is None else server.connections)]
+    await runner.cleanup()
+    for transport in transports:
+        if transport is not None:
+            transport.abort()
+    # The socket below is closed in the next turn of the loop.
+    await asyncio.sleep(0)
