@@ -17,8 +17,8 @@ demo: venv-run ## a cluster of five daemons on loopback, an origin behind a slow
 test: venv-dev tools ## all tests that matter, in under 15 minutes
 	@$(PY) -m pytest -q -m "not matrix" $(ARGS)
 
-test-all: venv-dev tools ## the full matrix
-	@$(PY) -m pytest -q $(ARGS)
+test-all: venv-dev tools ## the full matrix, and every property with three times the examples
+	@TEST_THOROUGH=1 $(PY) -m pytest -q $(ARGS)
 
 unit: venv-dev ## pure code and seams only, a few seconds
 	@$(PY) -m pytest -q tests/unit tests/seams $(ARGS)

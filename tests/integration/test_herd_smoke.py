@@ -15,7 +15,7 @@ LAYERS_BYTES = (100_000, 8_000_000)
 HALF_BYTES = 4_000_000
 
 
-@pytest.mark.parametrize("version", ["1.6", "1.7"])
+@pytest.mark.parametrize("version", [pytest.param("1.6", marks=pytest.mark.matrix), "1.7"])
 async def test_the_claimants_pull_is_cancelled_and_another_ones_daemon_is_killed(version: str) -> None:
     async with fault_bed(version, 3, BITS_PER_S, LAYERS_BYTES) as bed:
         pulls = bed.pull(await bed.image())

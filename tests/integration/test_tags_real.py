@@ -134,6 +134,7 @@ async def test_a_local_image_under_a_name_of_the_registry_is_told_to_nobody(shor
         assert (await newest.pull(name.replace("source", "built"))).how == "failed"
 
 
+@pytest.mark.matrix
 async def test_the_table_of_the_documentation_is_what_happens(short_folder: Path) -> None:
     cells: dict[Cell, Outcome] = {}
     async with origin_bed(short_folder / "table", VERSIONS, list(STATES)) as bed:

@@ -11,6 +11,7 @@ from containerd.hosts.cleanup import cleanup
 from containerd.hosts.configure import add_registry
 from containerd.hosts.layout import Tags
 from tests.support.containerd_hosts import Asked, hosts_asked
+from tests.support.examples import examples
 from tests.support.hosts_runs import (
     FALLBACK,
     MIRROR,
@@ -44,7 +45,7 @@ def _moved(asked: Asked, old: Path, new: Path) -> Asked:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     trees(),
     st.sampled_from(["upstream", "peers", "off"]),
@@ -75,7 +76,7 @@ def test_containerd_asks_us_first_and_then_as_the_user_had_it(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     trees(),
     st.lists(st.tuples(st.sampled_from(["upstream", "peers", "off"]), st.booleans()), min_size=1, max_size=3),
@@ -104,7 +105,7 @@ def test_cleanup_leaves_the_tree_as_it_was(tree: Tree, runs: list[tuple[Tags, bo
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(trees(), trees(), hosts_tomls())
 def test_what_the_user_does_after_us_is_merged_and_kept(tree: Tree, later: Tree, extra: str) -> None:
     # A directory that he makes where we made one, and leaves empty, is not to be told from ours.

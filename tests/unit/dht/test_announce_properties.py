@@ -18,6 +18,7 @@ from dht.endpoints import Endpoint
 from dht.ids import distance
 from dht.members.members import Joined, Members
 from dht.params import Params
+from tests.support.examples import examples
 
 # Three replicas: small clusters are divided into regions, too.
 PARAMS = Params(replicas_count=3, keys_per_datagram_count=5)
@@ -293,11 +294,13 @@ class AnnouncementsMachine(RuleBasedStateMachine):
             assert self.kept[node].get(key) == self.keys[key]
 
 
-AnnouncementsMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=15, deadline=None)
+AnnouncementsMachine.TestCase.settings = settings(
+    max_examples=examples(100), stateful_step_count=15, deadline=None
+)
 TestAnnouncements = AnnouncementsMachine.TestCase
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(id_sets, ids, key_sets, st.integers(0, 99))
 def test_what_is_withdrawn_in_a_quiet_cluster_is_kept_by_nobody(
     others: set[bytes], own: bytes, keys: set[bytes], seed: int
@@ -317,7 +320,7 @@ def test_what_is_withdrawn_in_a_quiet_cluster_is_kept_by_nobody(
     )
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(id_sets, ids, key_sets, ids, st.integers(0, 99))
 def test_a_newcomer_has_its_keys_within_the_jitter(
     others: set[bytes], own: bytes, keys: set[bytes], newcomer: bytes, seed: int

@@ -26,6 +26,7 @@ from dht.claims.lookup import (
 from dht.claims.rulings import Excluded, Granted, Holding, NotJoined, Pending, Redirect, Ruling, Running, Wait
 from dht.lookup.lookup import Answered, Report, Silent, Timer
 from dht.wire.codec import Fence
+from tests.support.examples import examples
 from tests.support.lookup_steps import KEY, PARAMS, Provider, contact, contacts, node, providers
 
 OWN = 20
@@ -206,4 +207,4 @@ class ClaimLookupMachine(RuleBasedStateMachine):
 
 
 TestClaimLookup = ClaimLookupMachine.TestCase
-TestClaimLookup.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+TestClaimLookup.settings = settings(max_examples=examples(120), stateful_step_count=30, deadline=None)

@@ -14,6 +14,7 @@ from dht.contacts import Contact
 from dht.params import Params
 from dht.wire.codec import AskReason, Fence
 from tests.support.claim_hosts import EPOCH, FOREIGN, OTHER_ARBITER, OWN, host
+from tests.support.examples import examples
 
 PARAMS = Params(
     claims_max_count=3,
@@ -340,4 +341,4 @@ class ClaimsMachine(RuleBasedStateMachine):
 
 
 TestClaims = ClaimsMachine.TestCase
-TestClaims.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestClaims.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dht.params import Params
 from dht.wire.clock import Clock
+from tests.support.examples import examples
 
 PARAMS = Params()
 WALL_S = 1_800_000_000.0
@@ -103,7 +104,7 @@ def test_of_two_that_disagree_one_gives_in() -> None:
     raise AssertionError("they never agreed")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     st.lists(st.sampled_from([0, 0, 0, 10, -100, 150, 1000, -1000, 40_000]), min_size=2, max_size=12),
     st.integers(0, 1 << 32),

@@ -23,6 +23,7 @@ from dht.params import Params
 from dht.wire.codec import Beacon, Ping, encode_beacon, encode_request
 from dht.wire.envelope import Envelope, Key
 from dht.wire.guard import Guard
+from tests.support.examples import examples
 
 PARAMS = Params()
 FIRST, INTERVAL = PARAMS.beacon_first_s, PARAMS.beacon_interval_s
@@ -106,7 +107,7 @@ def test_when_enough_others_answered_nobody_else_does() -> None:
     assert timer.due_at() == regular_at
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.integers(2, 50), st.randoms(use_true_random=False))
 def test_a_newcomer_hears_some_and_not_everybody(nodes_count: int, rng: random.Random) -> None:
     """All hear each other at once, as on one network."""

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from dht.contacts import Contact
 from dht.lookup.lookup import ASKED_MAX_COUNT, Answered, Ask, Finish, Lookup, Outcome, Report, Silent, Timer
 from dht.params import Params
+from tests.support.examples import examples
 
 PARAMS = Params()
 OWN = 40
@@ -191,4 +192,4 @@ class LookupMachine(RuleBasedStateMachine):
 
 
 TestLookup = LookupMachine.TestCase
-TestLookup.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestLookup.settings = settings(max_examples=examples(150), stateful_step_count=30, deadline=None)

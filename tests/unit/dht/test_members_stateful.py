@@ -15,6 +15,7 @@ from dht.ids import distance
 from dht.members.hashes import MemberHashes
 from dht.members.members import HEARD_LATELY_S, Change, Conflict, Gone, GoneReason, Joined, Members, Updated
 from dht.params import Params
+from tests.support.examples import examples
 
 PARAMS = Params()
 V4 = [Endpoint("10.0.0.1", 29022), *(Endpoint(f"10.0.0.{last}", 29021) for last in (1, 2, 3))]
@@ -411,8 +412,8 @@ class AtTheCap(RuleBasedStateMachine):
 
 
 TestEvidence = Evidence.TestCase
-TestEvidence.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestEvidence.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)
 TestOpenEvidence = OpenEvidence.TestCase
-TestOpenEvidence.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestOpenEvidence.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 TestAtTheCap = AtTheCap.TestCase
-TestAtTheCap.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAtTheCap.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)

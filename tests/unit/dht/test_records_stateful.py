@@ -14,6 +14,7 @@ from dht.contacts import Contact, stamp
 from dht.endpoints import Endpoint
 from dht.params import Params
 from dht.records.records import Record, Records, Stored
+from tests.support.examples import examples
 
 # Small enough that every quota is met.
 PARAMS = Params(
@@ -253,5 +254,5 @@ class RecordsMachine(RuleBasedStateMachine):
         assert self.records.providers_count == len(self.providers)
 
 
-RecordsMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+RecordsMachine.TestCase.settings = settings(max_examples=examples(120), stateful_step_count=40, deadline=None)
 TestRecords = RecordsMachine.TestCase

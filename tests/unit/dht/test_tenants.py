@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dht.endpoints import Endpoint
 from dht.members.tenants import Tenants
+from tests.support.examples import examples
 
 HERE = Endpoint("10.0.0.1", 1)
 NEXT_DOOR = Endpoint("10.0.0.1", 2)
@@ -150,4 +151,4 @@ class Houses(RuleBasedStateMachine):
 
 
 TestHouses = Houses.TestCase
-TestHouses.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestHouses.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)

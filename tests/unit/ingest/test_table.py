@@ -24,6 +24,7 @@ from mirror.ingest.table import (
     Sighting,
 )
 from mirror.oci.digest import Digest
+from tests.support.examples import examples
 
 MIB = 1 << 20
 A, B = Digest.of(b"a"), Digest.of(b"b")
@@ -273,4 +274,4 @@ class Downloads(RuleBasedStateMachine):
 
 
 TestDownloads = Downloads.TestCase
-TestDownloads.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestDownloads.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)

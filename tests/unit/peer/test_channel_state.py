@@ -19,6 +19,7 @@ from mirror.peer.inbox import Inbox
 from mirror.peer.outbox import Outbox
 from mirror.swarm.bitfield import Bitfield
 from mirror.swarm.pieces import PieceLayout
+from tests.support.examples import examples
 
 PARAMS = ChannelParams(streams_max_count=4, digest_asks_max_count=2)
 DIGESTS = [Digest.of(bytes((number,))) for number in range(6)]
@@ -209,5 +210,5 @@ class TwoHosts(RuleBasedStateMachine):
             assert len(host.inbox._streams) == len(host.inbox._numbers) <= PARAMS.streams_max_count
 
 
-TwoHosts.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TwoHosts.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
 test_two_hosts = TwoHosts.TestCase

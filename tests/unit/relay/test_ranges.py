@@ -16,6 +16,7 @@ from mirror.relay.ranges import (
     opening,
     range_bytes,
 )
+from tests.support.examples import examples
 
 
 @pytest.mark.parametrize(
@@ -254,4 +255,4 @@ class Origin(RuleBasedStateMachine):
 
 
 TestOrigin = Origin.TestCase
-TestOrigin.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestOrigin.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)

@@ -36,6 +36,7 @@ from mirror.steer.timers import (
     SILENT_MAX_S,
     ZERO_BYTE_CLOSE_EVERY_S,
 )
+from tests.support.examples import examples
 from tests.support.steer_host import MIB, SteerHost
 
 SLACK_S = 1e-6
@@ -395,4 +396,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestLadder = Machine.TestCase
-TestLadder.settings = settings(max_examples=300, stateful_step_count=25, deadline=None)
+TestLadder.settings = settings(max_examples=examples(300), stateful_step_count=25, deadline=None)

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from mirror.swarm.bitfield import Bitfield, mask_of, pieces_of
 from mirror.swarm.offers import Offers
 from mirror.swarm.params import SwarmParams
+from tests.support.examples import examples
 
 COUNT = 64
 PARAMS = SwarmParams()
@@ -335,5 +336,5 @@ class OffersMachine(RuleBasedStateMachine):
             assert self.made.next_timer() is not None, "something is open, and what waits is looked at again"
 
 
-OffersMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+OffersMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 TestOffers = OffersMachine.TestCase

@@ -48,6 +48,7 @@ from mirror.swarm.events import (
 from mirror.swarm.params import SwarmParams
 from mirror.swarm.pieces import PieceLayout
 from mirror.swarm.swarm import Phase, Swarm
+from tests.support.examples import examples
 
 PIECE_BYTES = 4
 PIECES_MAX_COUNT = 9
@@ -358,6 +359,6 @@ class LiarsMachine(SwarmMachine):
 
 
 TestOneLiar = SwarmMachine.TestCase
-TestOneLiar.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestOneLiar.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)
 TestLiars = LiarsMachine.TestCase
-TestLiars.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLiars.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)

@@ -25,6 +25,7 @@ from mirror.tags.rules import (
     decide,
     needs,
 )
+from tests.support.examples import examples
 
 NOW_S = 1_800_000_000.0
 NAME = TagName(Repository("docker.io", "library/nginx"), "1.27")
@@ -34,7 +35,7 @@ HEAD = ManifestHead(Digest.of(b"fresh"), "application/vnd.oci.image.index.v1+jso
 PROBED = tuple(Probed(standing, HEAD if standing is Standing.PUBLIC else None) for standing in Standing)
 UNSETTLED = (Probed(Standing.RATE_LIMITED), Probed(Standing.FAILING))
 # One example is some 20 us of rules; what would be wrong needs several things together.
-thorough = settings(max_examples=300)
+thorough = settings(max_examples=examples(300))
 
 
 times = st.one_of(
