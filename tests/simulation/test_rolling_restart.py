@@ -42,6 +42,7 @@ class Outcome:
     restart_s: float = 0.0
 
 
+@pytest.mark.matrix
 def test_two_hundred_hosts_that_keep_nothing() -> None:
     """The harder case: every restart empties a store, and ten neighbours may do so together."""
     check(rolling_restart(200, None), lookups_count=1000)
