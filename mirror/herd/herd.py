@@ -413,8 +413,11 @@ class Herd:
     def _stored(self, digest: Digest) -> None:
         transfer = self._transfers.get(digest)
         if transfer is not None:
-            with self._boundary(digest):
-                transfer.committed()
+            # Else it is told late: the blob was deleted since, and is downloaded anew. Or early, and the ingest's own
+            # end says so in a moment.
+            if self._ports.ingests.size_bytes(digest) is None:
+                with self._boundary(digest):
+                    transfer.committed()
             self._spawn(digest, self._provided(transfer))
 
     async def _provided(self, transfer: Transfer) -> None:

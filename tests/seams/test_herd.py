@@ -218,3 +218,18 @@ async def test_no_descriptor_is_left_behind() -> None:
 
 def _descriptors_count() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_a_commit_that_is_told_late_is_not_that_of_the_download_that_runs() -> None:
+    """The image was pulled, removed and pulled anew before the store said that it had the first one's blob."""
+    async with herd(1, BLOB) as bed:
+        (host,) = bed.hosts
+        bed.origin.allow(HALF)
+        async with pulling([host], BLOB) as pulls:
+            await pulls.reach(HALF)
+            made = host.mirror.herd
+            made._stored(D)
+            assert not made._transfers[D]._own_ingest.is_committed
+            bed.origin.allow(None)
+            await pulls.done()
+        await eventually(lambda: made._transfers[D]._own_ingest.is_committed)
