@@ -33,6 +33,7 @@ from mirror.steer.timers import (
     CLAIM_HEARD_S,
     FALLBACK_MAX_S,
     NOBODY_S,
+    QUEUED_MAX_S,
     SILENT_MAX_S,
     ZERO_BYTE_CLOSE_EVERY_S,
 )
@@ -69,6 +70,8 @@ class Machine(RuleBasedStateMachine):
         self.zero_byte_closed_at = -1000.0
         self.ingest = 0
         self.is_committed = False
+        # An arbiter told of a claimant.
+        self.may_be_queued = False
         self.asking_again: list[int] = []
         self.event: Event | None = None
         self.state_before = State.IDLE
@@ -217,6 +220,7 @@ class Machine(RuleBasedStateMachine):
                 self.fence_count += 1
                 ruling = Granted(Fence(b"a", self.fence_count), others)
             case "wait":
+                self.may_be_queued = True
                 ruling = Wait(Fence(b"b", 1), Participant(NODES[0], progress), 1.0, others)
             case "pending":
                 ruling = Pending(0.5, others)
@@ -367,9 +371,13 @@ class Machine(RuleBasedStateMachine):
         for request in self.open.values():
             if self.is_committed or request.silent_since is None:
                 continue
-            limit_s = (
-                FALLBACK_MAX_S if request.asked.at_fallback and request.phase != "body" else SILENT_MAX_S
-            )
+            if request.phase == "body":
+                limit_s = SILENT_MAX_S
+            elif request.asked.at_fallback:
+                limit_s = FALLBACK_MAX_S
+            else:
+                # Behind a claimant that has still to begin; who else is held waits for SILENT_MAX_S: test_waiters.
+                limit_s = QUEUED_MAX_S if self.may_be_queued else SILENT_MAX_S
             if request.phase == "body" and request.offset == request.asked.range_start:
                 limit_s += ZERO_BYTE_CLOSE_EVERY_S * len(self.open)
             assert now <= request.silent_since + limit_s + SLACK_S, "it waits for ever"
