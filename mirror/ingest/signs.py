@@ -75,13 +75,14 @@ def _watching(inotify: Inotify, ingests: Path, blobs: Path) -> InotifySigns:
     # containerd makes the folder of its content with the first download, too.
     root = ingests.parent.parent
     awaited: set[int] = set()
-    for folder in {*_there(ingests, root), *_there(blobs, root)} - {ingests, blobs}:
+    for folder in {*_there(ingests, root), *_there(blobs, root)}:
         awaited.add(inotify.add_watch(folder, _CAME | _FOLDER | Mask.ONLYDIR).wd)
     blobs_wd = None
     for folder, mask in ((ingests, _CAME | _WENT), (blobs, Mask.MOVED_TO | _WENT)):
         try:
             watch = inotify.add_watch(folder, mask | _FOLDER | Mask.ONLYDIR)
-        except OSError:
+        except FileNotFoundError:
+            # It is awaited; or it went just now, and so may what is above it.
             if not awaited:
                 raise
         else:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from asyncinotify import Inotify, Mask, Watch
 
 from mirror.ingest import ingest_folder
 from mirror.ingest import signs as signs_module
@@ -249,3 +251,23 @@ async def test_while_the_folder_of_blobs_is_awaited_an_ingest_is_a_sign(tmp_path
         asyncio.get_running_loop().call_later(0.01, (ingests / "one").mkdir)
         async with asyncio.timeout(5):
             assert await signs.wait(60) == BlobNames(set(), set())
+
+
+async def test_without_a_watch_for_one_of_the_folders_all_are_polled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the other one is only awaited."""
+    ingests = tmp_path / "ingest"
+    ingests.mkdir()
+    add_watch = Inotify.add_watch
+
+    def all_but_one(self: Inotify, path: Path, mask: Mask) -> Watch:
+        if path == ingests:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return add_watch(self, path, mask)
+
+    monkeypatch.setattr(Inotify, "add_watch", all_but_one)
+    with open_signs(ingests, tmp_path / "blobs" / "sha256") as signs:
+        assert signs.polling_because is not None
+        assert "max_user_watches" in signs.polling_because
+        assert not signs.waits_for_folders
