@@ -156,7 +156,6 @@ class Claims:
             self._grow(state, own, progress, now)
             if reason == AskReason.QUEUED:
                 own.queue(now, self._params)
-                self._note_due(state, own.ends_at)
             return self._granted(state, own, now)
         if self._is_foreign(fence):
             if self._may_stand_beside(state, fence):

@@ -118,5 +118,5 @@ class Rungs:
             HELD_LONG_S * share,
             SILENT_MAX_S * share,
             FALLBACK_MAX_S * share,
-            min(QUEUED_MAX_S, max(SILENT_MAX_S * share, progress_timeout_s / 2)),
+            min(QUEUED_MAX_S, progress_timeout_s / 2),
         )
