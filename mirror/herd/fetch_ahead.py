@@ -75,7 +75,9 @@ class FetchAhead:
 
     @property
     def is_hungry(self) -> bool:
-        """Those who have more for who reads here are as busy as they may be: what is fetched for others comes later for
-        him."""
+        """It is read, and more of it could be had than is asked for: what else is fetched now makes that slower."""
+        if not len(self._readings):
+            # The usual case, of any number of transfers, at each event of one that is fetched ahead.
+            return False
         swarm = self._swarming()
         return self.is_read and swarm is not None and (self._lone.is_open or swarm.has_choice())

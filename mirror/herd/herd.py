@@ -118,6 +118,14 @@ class Herd:
         self._ids = itertools.count(1)
         self._tasks: asyncio.TaskGroup | None = None
         self._avoided = Avoided(ports.clock)
+        self._ahead = LayersAhead(
+            self._transfers,
+            self._sizes_bytes,
+            ports.store,
+            ports.spool,
+            transfer=lambda digest, registry: self._transfer(digest, is_manifest=False, registry=registry),
+            boundary=self._boundary,
+        )
         self._transfer_ports = TransferPorts(
             claims=ports.claims,
             channels=ports.channels,
@@ -131,21 +139,13 @@ class Herd:
             remember=self._remember,
             note_rate=self._note_rate,
             lied=self._lied,
-            fed=lambda digest: self._ahead.fed(digest),
-            has_spare=lambda: self._ahead.has_spare(),
+            fed=self._ahead.fed,
+            has_spare=self._ahead.has_spare,
             count_bytes=ports.count_bytes,
             clock=ports.clock,
             spawn=self._spawn,
             avoided=self._avoided,
             params=params or SwarmParams(),
-        )
-        self._ahead = LayersAhead(
-            self._transfers,
-            self._sizes_bytes,
-            ports.store,
-            ports.spool,
-            transfer=lambda digest, registry: self._transfer(digest, is_manifest=False, registry=registry),
-            boundary=self._boundary,
         )
 
     async def run(self) -> None:

@@ -77,7 +77,6 @@ class Swarming:
             layout, ports.params, rng, ports.clock(), is_whole_first=is_whole_first, is_for_readers=True
         )
         self.is_resting = False
-        self._is_ahead = False
         self._alarm = Alarm(ports.clock, lambda: tell(swarming.Timer()))
 
     # -- what is known ---------------------------------------------------------------------------------------------
@@ -152,9 +151,7 @@ class Swarming:
 
     def fetch_ahead(self, is_wanted: bool) -> None:
         """Whether pieces are to be had though nobody here reads."""
-        if is_wanted != self._is_ahead:
-            self._is_ahead = is_wanted
-            self._handle(swarming.FetchAhead(is_wanted), self._ports.clock())
+        self._handle(swarming.FetchAhead(is_wanted), self._ports.clock())
 
     def take_own(self, descriptor: int) -> None:
         """A file of the own containerd's, owned from now on: as far as `own_reaches` says."""

@@ -20,8 +20,8 @@ from mirror.oci.digest import Digest
 
 # Images that are pulled at one time.
 IMAGES_MAX_COUNT = 64
-# Each has a file and a swarm. More than three are read at a time by nobody, and origins bring no more either; twice as
-# many are known to be wanted as are asked for next.
+# Each has a swarm, and a file once a piece of it comes. The claimant's containerd reads three at a time, and any of an
+# image's layers may be among them: few images have more.
 AHEAD_MAX_COUNT = 16
 
 

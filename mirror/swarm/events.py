@@ -186,7 +186,8 @@ class Lied:
 
 @dataclass(frozen=True, slots=True)
 class FetchAhead:
-    """Whether pieces are wanted though nobody here reads: one at a time of each source, as long as nobody does."""
+    """Whether pieces are wanted though nobody here reads: one at a time of each source, as long as nobody does.
+    The same again changes nothing."""
 
     is_wanted: bool
 

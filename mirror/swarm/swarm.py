@@ -197,8 +197,9 @@ class Swarm:
             case Lied():
                 return self._ban(event.source_id, now) + self._filled(None, now)
             case FetchAhead(is_wanted):
+                is_begun = is_wanted and not self._requests.is_ahead
                 self._requests.is_ahead = is_wanted
-                return self._filled(None, now) if is_wanted else []
+                return self._filled(None, now) if is_begun else []
             case BeginAgain():
                 return self._begin_again(now)
             case _:

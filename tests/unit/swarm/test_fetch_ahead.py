@@ -74,6 +74,15 @@ def test_a_reader_goes_on_from_there_with_more_at_once(bed: Bed) -> None:
     bed.tell(ReaderClosed(1))
 
 
+def test_to_be_told_so_again_changes_nothing(bed: Bed) -> None:
+    bed.complete("a")
+    bed.tell(ON)
+    bed.fail(1, Failure.BROKE)
+    bed.now += 1.0
+    assert bed.tell(ON) == []
+    assert len(bed.wait(0.1)) == 1, "as the clock says"
+
+
 def test_what_the_own_runtime_downloads_is_fetched_from_nobody(bed: Bed) -> None:
     bed.tell(ON, SourceFound("own", SourceKind.OWN_INGEST, False, 0))
     assert bed.complete("a") == []
