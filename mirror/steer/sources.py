@@ -17,6 +17,8 @@ class Sources:
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self.prefix_bytes = 0
+        # What was told of to the flow; also of what is not asked for any more, so that it is not told twice.
+        self._reached_bytes = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -29,7 +31,6 @@ class Sources:
         # Of all that this host waits for, since it waits for this.
         self.pace = Pace()
         self._flow_from_bytes = self._flow.reached_bytes
-        self._reached_bytes = 0
         self._named: set[bytes] = set()
 
     def start(self, nodes: Iterable[bytes], *, has_own_bytes: bool = False) -> list[StartSwarm]:

@@ -109,6 +109,21 @@ def test_behind_a_slow_claimant_also_what_he_has_not_begun_is_asked_for() -> Non
     assert has_asked_beside_a_slow_one(host)
 
 
+def test_what_came_into_reach_is_counted_once_though_it_is_asked_for_again() -> None:
+    flow = Flow()
+    host = SteerHost(flow=flow)
+    for _ in range(2):
+        request = host.ask()
+        if host.question is not None:
+            host.rule(WAIT)
+        host.progress(MIB, 3 * MIB, size=9 * MIB)
+        host.tell(on.Left(request))
+    assert flow.reached_bytes == 3 * MIB
+    host.progress(0, 0)
+    host.progress(MIB, MIB)
+    assert flow.reached_bytes == 4 * MIB, "what was lost and came again did come"
+
+
 def test_each_registry_has_its_own_and_they_are_bounded() -> None:
     flows = Flows()
     first = flows.of("a")
