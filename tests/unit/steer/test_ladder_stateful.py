@@ -30,6 +30,7 @@ from mirror.steer.rulings import (
     Wait,
 )
 from mirror.steer.timers import (
+    CLAIM_FIRST_BYTE_S,
     CLAIM_HEARD_S,
     FALLBACK_MAX_S,
     NOBODY_S,
@@ -70,8 +71,8 @@ class Machine(RuleBasedStateMachine):
         self.zero_byte_closed_at = -1000.0
         self.ingest = 0
         self.is_committed = False
-        # An arbiter told of a claimant.
-        self.may_be_queued = False
+        # When an arbiter first told of the one claimant.
+        self.first_wait_at: float | None = None
         self.asking_again: list[int] = []
         self.event: Event | None = None
         self.state_before = State.IDLE
@@ -220,7 +221,7 @@ class Machine(RuleBasedStateMachine):
                 self.fence_count += 1
                 ruling = Granted(Fence(b"a", self.fence_count), others)
             case "wait":
-                self.may_be_queued = True
+                self.first_wait_at = self.host.now if self.first_wait_at is None else self.first_wait_at
                 ruling = Wait(Fence(b"b", 1), Participant(NODES[0], progress), 1.0, others)
             case "pending":
                 ruling = Pending(0.5, others)
@@ -376,8 +377,10 @@ class Machine(RuleBasedStateMachine):
             elif request.asked.at_fallback:
                 limit_s = FALLBACK_MAX_S
             else:
-                # Behind a claimant that has still to begin; who else is held waits for SILENT_MAX_S: test_waiters.
-                limit_s = QUEUED_MAX_S if self.may_be_queued else SILENT_MAX_S
+                # Behind a claimant that has still to begin, and was told of for so long.
+                first_at = self.first_wait_at
+                may_be_queued = first_at is not None and now - first_at > CLAIM_FIRST_BYTE_S
+                limit_s = QUEUED_MAX_S if may_be_queued else SILENT_MAX_S
             if request.phase == "body" and request.offset == request.asked.range_start:
                 limit_s += ZERO_BYTE_CLOSE_EVERY_S * len(self.open)
             assert now <= request.silent_since + limit_s + SLACK_S, "it waits for ever"
