@@ -13,11 +13,10 @@ from mirror.herd.lone_streams import LoneStreams
 from mirror.herd.mesh import Mesh
 from mirror.herd.ports import TransferPorts
 from mirror.herd.pump import Pump
-from mirror.herd.reading import Reading
+from mirror.herd.reading import Answering, Reading
 from mirror.herd.readings import Readings
 from mirror.herd.swarming import Swarming
 from mirror.oci.digest import Digest
-from tests.unit.herd.test_reading import Transfer
 
 D = Digest.of(b"any")
 
@@ -68,7 +67,9 @@ class Bed:
         )
 
     def read(self, *, is_head: bool = False) -> None:
-        self.readings.add(Reading(D, 1, None, is_head=is_head, at_fallback=False, transfer=Transfer()))
+        self.readings.add(
+            Reading(D, 1, None, is_head=is_head, at_fallback=False, transfer=cast(Answering, None))
+        )
 
 
 @pytest.fixture

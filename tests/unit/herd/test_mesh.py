@@ -259,11 +259,7 @@ async def test_who_declined_is_told_anew_when_it_calls() -> None:
 
 async def test_who_says_that_it_has_not_what_others_said_is_not_believed() -> None:
     bed = MeshBed()
-    channel = bed.reachable[peer(1)] = channel_to(1)
-    bed.mesh.begin(LAYOUT)
-    bed.mesh.complete(peer(1))
-    await bed.calls_end()
-    bed.new_events()
+    channel = await bed.has_all(1)
     bed.mesh.heard(channel, news.PeerDeclined(D, DeclineReason.ABSENT))
     assert bed.new_events() == [SourceGone(str(peer(1)), GoneReason.UNREACHABLE)]
     assert not bed.mesh.is_hopeful(none_useless)

@@ -149,11 +149,7 @@ async def test_a_neighbour_that_leaves_is_told_no_more(last: news.News, is_left:
 
 async def test_who_was_said_to_have_it_and_is_gone_has_it_no_more() -> None:
     bed = MeshBed()
-    channel = bed.reachable[peer(1)] = channel_to(1)
-    bed.mesh.begin(LAYOUT)
-    bed.mesh.complete(peer(1))
-    await bed.calls_end()
-    bed.new_events()
+    channel = await bed.has_all(1)
     bed.mesh.heard(channel, news.ChannelDown(ChannelEnd.LOST))
     assert bed.new_events() == [SourceGone(str(peer(1)), GoneReason.UNREACHABLE)]
     assert bed.mesh.completes() == []
