@@ -20,8 +20,8 @@ test: venv-dev tools ## all tests that matter, two files at a time, in under 15 
 test-all: venv-dev tools ## the full matrix, and every property with three times the examples
 	@TEST_THOROUGH=1 $(PY) -m pytest -q $(ARGS)
 
-unit: venv-dev ## pure code and seams only, a few seconds
-	@$(PY) -m pytest -q tests/unit tests/seams $(ARGS)
+unit: venv-dev ## pure code and seams only, about four minutes
+	@$(PY) -m pytest -q -n 2 --dist loadfile tests/unit tests/seams $(ARGS)
 
 check: venv-dev ## format, lint, types, import contracts, generated files
 	@.venv/bin/ruff format --check --quiet . || { .venv/bin/ruff format --diff --quiet .; exit 1; }
