@@ -32,7 +32,8 @@ class Asking:
         self.known: Fence | None = None
         self._known_until: float | None = None
         self._known_since: float | None = None
-        # How far its holder said to be.
+        # Its holder, and how far he said to be.
+        self.holder: bytes | None = None
         self.holder_bytes = 0
         # The last word was to wait for it.
         self.is_waiting = False
@@ -110,7 +111,7 @@ class Asking:
                 self.renew_at = now + RENEW_EVERY_S
             case Wait(fence, holder):
                 self.fence = None
-                self.holder_bytes = holder.progress_bytes
+                self.holder, self.holder_bytes = holder.node, holder.progress_bytes
                 if fence != self.known:
                     self._known_since = now
                 self.known, self._known_until = fence, now + CLAIM_HEARD_S

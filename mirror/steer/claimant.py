@@ -82,7 +82,10 @@ class Claimant(Facts):
             self._asking.want(now + NOBODY_AGAIN_S)
             return
         if self._asking.reason is AskReason.SLOW_CLAIMANT:
-            self._second_claim.granted(self._sources, now)
+            slow_bytes_s = self._slow_bytes_s(now)
+            self._second_claim.granted(
+                self._sources.pace.known_bytes_s(now) if slow_bytes_s is None else slow_bytes_s
+            )
         best_bytes = max(
             self._sources.frontier_bytes if self._sources.is_any else self.progress_bytes,
             max((one.progress_bytes for one in participants), default=0),
@@ -194,14 +197,32 @@ class Claimant(Facts):
             asking.want(now if self._long_asked_at is None else self._long_asked_at + ASK_AGAIN_S)
             return AskReason.HELD_LONG
         if asking.is_claim_alive(now):
-            is_slow = self._second_claim.is_due(self._sources, firsts, now, is_queued=asking.is_holder_behind)
+            is_slow = self._second_claim.is_due(
+                self._sources,
+                firsts,
+                now,
+                is_queued=asking.is_holder_behind,
+                slow_bytes_s=self._slow_bytes_s(now),
+            )
             if is_slow:
                 asking.want(now)
+                self._found_slow(now)
             if is_slow or self._is_cut_off(now):
                 return AskReason.SLOW_CLAIMANT
         if not self._sources.is_any and asking.ask_at is None:
             asking.want_soon(now)
         return AskReason.SOURCES_FAILED if asking.has_sources_failed else AskReason.NEEDED
+
+    def _slow_bytes_s(self, now: float) -> float | None:
+        """What the holder of the claim brings, if he was found slow for any blob of this registry."""
+        holder = self._asking.holder
+        return None if holder is None else self._flow.slow_bytes_s(holder, now)
+
+    def _found_slow(self, now: float) -> None:
+        """Once: later this host's own help is in what comes."""
+        holder = self._asking.holder
+        if holder is not None and self._flow.slow_bytes_s(holder, now) is None:
+            self._flow.found_slow(holder, self._sources.pace.known_bytes_s(now) or 0.0, now)
 
     def _is_cut_off(self, now: float) -> bool:
         """The claimant has bytes, and nobody gives this host any: others may fare alike."""

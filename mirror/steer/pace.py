@@ -74,6 +74,10 @@ class Pace:
             return None
         return (self._bytes + STEP_BYTES - first_bytes) / (now - since)
 
+    def known_bytes_s(self, now: float) -> float | None:
+        """Its rate, or as much as is known of it."""
+        return self.rate_bytes_s(now) or self.rate_bound_bytes_s(now)
+
     def starved_at(self) -> float | None:
         """When it counts as standing still. None: it has not begun: that is the arbiter's to judge."""
         if self._grown_at is None or self._bytes == 0:
@@ -97,9 +101,16 @@ def is_claim_worth(pace: Pace, expected_bytes_s: float | None, left_bytes: int |
             return False
     elif rate >= SLOW_SHARE * expected_bytes_s:
         return False
-    if left_bytes is None:
+    return is_time_won(rate, expected_bytes_s, left_bytes)
+
+
+def is_time_won(slow_bytes_s: float, expected_bytes_s: float | None, left_bytes: int | None) -> bool:
+    """By whoever fetches at the expected rate what somebody fetches at the slow one. What is unknown counts for it."""
+    if left_bytes is None or expected_bytes_s is None:
         return True
-    return left_bytes >= SECOND_CLAIM_GAIN * rate * (left_bytes / expected_bytes_s + SECOND_CLAIM_SETUP_S)
+    return left_bytes >= SECOND_CLAIM_GAIN * slow_bytes_s * (
+        left_bytes / expected_bytes_s + SECOND_CLAIM_SETUP_S
+    )
 
 
 def is_gain(own_bytes_s: float, others_bytes_s: float) -> bool:

@@ -7,7 +7,7 @@ the claim is given back, so that nobody makes a third copy for nothing.
 from __future__ import annotations
 
 from mirror.steer.ingest import Ingest
-from mirror.steer.pace import is_claim_worth, is_gain
+from mirror.steer.pace import is_claim_worth, is_gain, is_time_won
 from mirror.steer.readers import Phase, Reader
 from mirror.steer.sources import Sources
 from mirror.steer.timers import PACE_MIN_S, SLOW_AGAIN_S
@@ -21,16 +21,29 @@ class SecondClaim:
         self._slow_bytes_s: float | None = None
         self._began: tuple[float, int] | None = None
 
-    def is_due(self, sources: Sources, readers: list[Reader], now: float, *, is_queued: bool) -> bool:
+    def is_due(
+        self,
+        sources: Sources,
+        readers: list[Reader],
+        now: float,
+        *,
+        is_queued: bool,
+        slow_bytes_s: float | None,
+    ) -> bool:
         """`readers`: GETs at the first host. Only who has sent all that there is can tell that there should be more.
-        `is_queued`: the claimant has still to begin, and what there is of it is nothing."""
+        `is_queued`: the claimant has still to begin, and what there is of it is nothing. `slow_bytes_s`: what the
+        claimant brought when he was found slow for another blob."""
         if not self.may_ask(now):
             return False
         at_frontier = is_queued or any(
             one.phase is Phase.BODY and one.is_starved and one.offset >= sources.frontier_bytes
             for one in readers
         )
-        return at_frontier and is_claim_worth(sources.pace, self._expected_bytes_s, sources.left_bytes, now)
+        if not at_frontier:
+            return False
+        if slow_bytes_s is not None:
+            return is_time_won(slow_bytes_s, self._expected_bytes_s, sources.left_bytes)
+        return is_claim_worth(sources.pace, self._expected_bytes_s, sources.left_bytes, now)
 
     def may_ask(self, now: float) -> bool:
         """Not again and again."""
@@ -39,9 +52,8 @@ class SecondClaim:
     def asked(self, now: float) -> None:
         self._again_at = now + SLOW_AGAIN_S
 
-    def granted(self, sources: Sources, now: float) -> None:
-        pace = sources.pace
-        self._slow_bytes_s = pace.rate_bytes_s(now) or pace.rate_bound_bytes_s(now)
+    def granted(self, slow_bytes_s: float | None) -> None:
+        self._slow_bytes_s = slow_bytes_s
         self._began = None
 
     def is_in_vain(self, ingest: Ingest, now: float) -> bool:

@@ -91,7 +91,10 @@ FRONTIER_STARVED_S = 10.0
 SECOND_CLAIM_SETUP_S = 1.0
 PACE_MIN_S = 5.0
 PACE_WINDOW_S = 20.0
-SLOW_AGAIN_S = 10.0
+# As often as is asked at all: the arbiter says how many are granted, and may have heard too little of the claim yet.
+SLOW_AGAIN_S = ASK_AGAIN_S
+# Who was found slow for one blob is taken to be slow for all that he holds. One pull of a large image by a slow way.
+SLOW_KNOWN_S = 60.0
 # A claimant has bytes, and this host could not get any of them for so long: two calls that were not answered, and a
 # moment. Behind a firewall it would hold all others up until each goes to the origin.
 CUT_OFF_S = 3.0

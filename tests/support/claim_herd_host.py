@@ -15,7 +15,7 @@ TOTAL_PROGRESS = 100_000
 # As in mirror.steer.timers.
 HELD_LONG_S = 15.0
 PACE_S = 5.0
-SLOW_AGAIN_S = 10.0
+SLOW_AGAIN_S = 1.0
 GAIN = 1.5
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mirror.steer import commands as do
 from mirror.steer import events as on
 from mirror.steer.commands import AskReason, ReleaseReason
-from mirror.steer.flow import Flow, Flows
+from mirror.steer.flow import SLOW_MAX_COUNT, Flow, Flows
 from mirror.steer.rates import REGISTRIES_MAX_COUNT
-from mirror.steer.timers import CLAIM_SILENT_MIN_S, FIRST_BYTE_UNTOLD_S, STEERED_FRESH_S
+from mirror.steer.rulings import Participant
+from mirror.steer.timers import CLAIM_SILENT_MIN_S, FIRST_BYTE_UNTOLD_S, SLOW_KNOWN_S, STEERED_FRESH_S
 from tests.support.steer_host import GRANTED, MIB, WAIT, SteerHost
 
 
@@ -107,6 +110,49 @@ def test_behind_a_slow_claimant_also_what_he_has_not_begun_is_asked_for() -> Non
         flow.reached(MIB)
         host.pass_ruled(1.0, WAIT)
     assert has_asked_beside_a_slow_one(host)
+
+
+def beside_one_found_slow(flow: Flow, size: int, *, holder: bytes | None = None) -> SteerHost:
+    """It asks 8 s after its host found the holder of the same claim slow for another blob. By then others help, and
+    what is shared comes as it should."""
+    slow = SteerHost(flow=flow, expected_bytes_s=10.0 * MIB)
+    slow.ask()
+    for _ in range(8):
+        flow.reached(MIB)
+        slow.pass_ruled(1.0, WAIT)
+    assert has_asked_beside_a_slow_one(slow)
+    host = SteerHost(flow=flow, expected_bytes_s=10.0 * MIB)
+    host.now = slow.now
+    host.ask()
+    word = WAIT if holder is None else replace(WAIT, holder=Participant(holder, 0))
+    host.progress(0, 0, size=size)
+    for _ in range(5):
+        flow.reached(10 * MIB)
+        host.pass_ruled(1.0, word)
+    return host
+
+
+def test_who_was_found_slow_for_one_blob_is_slow_for_the_next() -> None:
+    assert has_asked_beside_a_slow_one(beside_one_found_slow(Flow(), 100 * MIB))
+
+
+def test_another_claimant_is_not_slow_for_that() -> None:
+    assert not has_asked_beside_a_slow_one(beside_one_found_slow(Flow(), 100 * MIB, holder=b"another"))
+
+
+def test_no_help_is_asked_for_where_the_slow_one_would_be_done_as_soon() -> None:
+    assert not has_asked_beside_a_slow_one(beside_one_found_slow(Flow(), MIB))
+
+
+def test_who_was_slow_is_believed_to_be_so_for_a_while_and_few_are_remembered() -> None:
+    flow = Flow()
+    flow.found_slow(b"slow", 5.0, 100.0)
+    assert flow.slow_bytes_s(b"slow", 100.0 + SLOW_KNOWN_S - 0.1) == 5.0
+    assert flow.slow_bytes_s(b"slow", 100.0 + SLOW_KNOWN_S) is None
+    for number in range(SLOW_MAX_COUNT):
+        flow.found_slow(b"%d" % number, 5.0, 100.0)
+    assert flow.slow_bytes_s(b"slow", 100.0) is None
+    assert flow.slow_bytes_s(b"0", 100.0) == 5.0
 
 
 def test_what_came_into_reach_is_counted_once_though_it_is_asked_for_again() -> None:
