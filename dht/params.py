@@ -120,6 +120,9 @@ class Params:
     # A holder who is busy with others keeps what he has still to begin for so long. Waiters wait a little longer (their
     # containerd cancels a pull in which nothing moves for 5 minutes), so one of them is granted it and not all go.
     claim_queued_max_s: float = 120.0
+    # And what he has begun, where nothing comes of it while others of his grow: on a slow link one of three connections
+    # may stand still for some seconds, and whoever is granted the claim meanwhile fetches what is on its way.
+    claim_standing_max_s: float = 15.0
     claim_exclude_start_s: float = 10.0
     claim_exclude_max_s: float = 300.0
     claims_max_count: int = 20_000

@@ -74,8 +74,10 @@ class RunningClaim:
         self.ends_at = now + max(params.claim_progress_min_s, params.claim_step_factor * step_s)
 
     def queue(self, now: float, params: Params) -> None:
-        """Its holder is busy with others, and comes to it: not for ever."""
+        """Its holder is busy with others, and comes to it, or comes back to it: not for ever."""
         if self.has_grown:
+            until = min(now + params.claim_progress_min_s, self.grown_at + params.claim_standing_max_s)
+            self.ends_at = max(self.ends_at, until)
             return
         self.is_queued = True
         # What the next growth is measured by.

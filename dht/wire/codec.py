@@ -200,7 +200,7 @@ class Verb(IntEnum):
 class AskReason(IntEnum):
     """`reason` of an ASK or a RENEW; one of a later release counts as NEEDED. HELD_LONG and SLOW_CLAIMANT ask for one
     claim more though one runs: since nothing came from whoever holds it, or too little does. QUEUED, of a RENEW: the
-    holder is busy with other keys of his, and has still to begin this one."""
+    holder is busy with other keys of his, and has still to begin this one or to come back to it."""
 
     NEEDED = 0
     HELD_LONG = 1

@@ -71,7 +71,7 @@ class AskClaim:
 
 @dataclass(frozen=True, slots=True)
 class RenewClaim:
-    """Answered by Ruled. `is_queued`: the own containerd has still to begin it, and reads others meanwhile."""
+    """Answered by Ruled. `is_queued`: the own containerd gets nothing of it yet, or just now, and reads others."""
 
     ask_id: int
     fence: Fence

@@ -64,7 +64,7 @@ class Offers(Generic[N]):
         # Pieces of open offers; and those that a neighbour has, too.
         self._open = 0
         self._placed = 0
-        # How long an offer is open, as a rule.
+        # How long an offer is open, as a rule; at least, of those that were too late.
         self._open_s = 0.0
 
     # -- neighbours ------------------------------------------------------------------------------------------------
@@ -177,6 +177,9 @@ class Offers(Generic[N]):
             for piece in [piece for piece, since in neighbour.open.items() if now - since >= late_s]:
                 del neighbour.open[piece]
                 neighbour.ignored_count += 1
+                # Where uplinks are slow, or shared by other blobs, all offers take longer than the first ones did; an
+                # offer that is made twice is fetched twice.
+                self._was_open(late_s)
                 is_any = True
         if is_any:
             self._place()
@@ -221,7 +224,10 @@ class Offers(Generic[N]):
                 open_s = now - other.open.pop(piece)
                 if other is neighbour:
                     other.ignored_count = 0
-                    self._open_s += (open_s - self._open_s) * (OPEN_GAIN if self._open_s else 1)
+                    self._was_open(open_s)
+
+    def _was_open(self, for_s: float) -> None:
+        self._open_s += (for_s - self._open_s) * (OPEN_GAIN if self._open_s else 1)
 
     def _lacking(self) -> int:
         """What no neighbour has."""

@@ -39,7 +39,9 @@ class SwarmParams:
     # ... and given up for a while after so long.
     silent_max_s: float = 5.0
     # A second request for a piece that is under way is made if it comes in less than this share of the first's time ...
-    double_gain_ratio: float = 0.5
+    # (With 0.5 ten hosts that share slow links make one for every third piece, since what an idle source once gave is
+    # not what it gives now.)
+    double_gain_ratio: float = 0.2
     # ... and the first would need longer than this: below, both end at about the same time.
     double_min_s: float = 0.5
 

@@ -169,6 +169,19 @@ def test_while_its_holder_is_busy_with_others_it_holds_longer_and_not_for_ever(c
     granted(claims.ask(KEY, B, 0, PARAMS.claim_queued_max_s))
 
 
+def test_one_that_stands_while_its_holder_is_busy_with_others_holds_a_little_longer(claims: Claims) -> None:
+    fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
+    renewed_as_queued(claims, fence, 1.0, 1)
+    for now in range(2, 16):
+        hold_s = renewed_as_queued(claims, fence, float(now), 1).hold_s
+        assert hold_s == pytest.approx(
+            min(PARAMS.claim_progress_min_s, 1.0 + PARAMS.claim_standing_max_s - now)
+        )
+    ends_at = 1.0 + PARAMS.claim_standing_max_s
+    assert claims.running(KEY, ends_at - 0.001) is not None
+    assert claims.running(KEY, ends_at) is None
+
+
 def test_a_queued_one_that_begins_holds_as_any_other(claims: Claims) -> None:
     fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
     renewed_as_queued(claims, fence, 9.0)

@@ -39,11 +39,15 @@ def test_a_claim_that_is_not_begun_is_renewed_as_queued_while_the_own_containerd
     assert renewals(host, 2.0)[-1] is False, "it gets nothing any more"
 
 
-def test_once_begun_it_is_not_queued() -> None:
+def test_once_begun_it_is_queued_again_only_where_it_stands_while_others_grow() -> None:
     flow = Flow()
     host = claimant(flow)
-    host.tell(on.IngestGrew(MIB))
-    assert set(renewals(host, 3.0)) == {False}
+    for number in range(1, 7):
+        host.tell(on.IngestGrew(number * MIB))
+        assert set(renewals(host, 1.0)) <= {False}, "it grows"
+    flow.own_grew(host.now)
+    assert renewals(host, 3.0)[-1] is True
+    assert renewals(host, CLAIM_SILENT_MIN_S)[-1] is False, "and the others stand, too"
 
 
 def test_the_growth_of_one_blob_keeps_the_claim_of_another() -> None:

@@ -167,6 +167,18 @@ def test_a_slow_herd_is_not_taken_for_an_idle_one() -> None:
     assert made.next_timer() == pytest.approx(13.6)
 
 
+def test_where_offers_are_late_again_and_again_more_time_is_given() -> None:
+    """An uplink that other blobs share takes longer than it did at first. What is offered twice is fetched twice."""
+    made = offers(
+        "a", "b", params=SwarmParams(offers_again_count=0, offer_open_min_s=1.0, offer_open_factor=4.0)
+    )
+    made.look(mask(0), True, 10.0)
+    assert made.next_timer() == pytest.approx(11.0)
+    made.look(mask(0), True, 11.0)
+    assert told(made, "a", "b") == [mask(0), mask(0)], "it was late"
+    assert made.next_timer() == pytest.approx(15.0)
+
+
 def test_offers_of_one_who_leaves_go_to_another() -> None:
     made = offers("a", params=SwarmParams(offers_again_count=0))
     made.look(mask(0), True, 0.0)
