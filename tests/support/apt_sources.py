@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 _CODENAMES: Final = ("bullseye", "bookworm", "trixie", "forky", "duke", "sid")
 SUITES: Final = frozenset((*_CODENAMES, "oldoldstable", "oldstable", "stable", "testing", "unstable"))
 _POCKET: Final = re.compile(r"-(updates|backports|proposed-updates)$")
+_SECURITY: Final = re.compile(r"-security$")
 _ONE_LINE: Final = re.compile(
     r"^deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>[^#]+)"
 )
@@ -54,6 +55,18 @@ def debian_mirrors(etc_apt: Path = Path("/etc/apt")) -> list[Mirror]:
             ranked.append((-2 * archive_path - pockets, Mirror(uri, entry.signed_by)))
     ranked.sort(key=lambda pair: pair[0])
     return list(dict.fromkeys(mirror for _, mirror in ranked))
+
+
+def security_mirrors(etc_apt: Path = Path("/etc/apt")) -> list[Mirror]:
+    """Mirrors of the security updates of a Debian suite: an archive of its own, with the suite's name in front."""
+    found = [
+        Mirror(uri, entry.signed_by)
+        for entry in _entries(etc_apt)
+        if "main" in entry.components
+        and any(_SECURITY.sub("", suite) in SUITES for suite in entry.suites if _SECURITY.search(suite))
+        for uri in entry.uris
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _entries(etc_apt: Path) -> Iterator[_Entry]:

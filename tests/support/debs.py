@@ -22,15 +22,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.support.apt_sources import Mirror, debian_mirrors
+from tests.support.apt import Apt, FetchError, no_sources, run
+from tests.support.apt_sources import debian_mirrors
 from tests.support.missing import NO_DEBIAN_SOURCES, NO_TOOLS, Missing
 
 ETC_APT: Final = Path("/etc/apt")
 TOOLS: Final = Path(__file__).resolve().parents[2] / ".tools"
 DEBIAN: Final = "use a Debian machine or container, or add a Debian entry to apt's sources."
 FETCH: Final = "run `python -m tests.support.debs` in the checkout (network access needed)."
-# An index is 9 to 11 MB; past this the mirror is not answering.
-APT_TIMEOUT_S: Final = 300.0
 _SCRATCH: Final = ".unpacking-"
 
 
@@ -60,13 +59,11 @@ RECIPES: Final[dict[str, Recipe]] = {
     "dnsmasq": Recipe("bookworm", "dnsmasq-base", ("dnsmasq",)),
     "docker-registry": Recipe("bookworm", "docker-registry", ("docker-registry",)),
     "nginx": Recipe("bookworm", "nginx", ("nginx",)),
+    # What containerd starts containers with; 1.1 is enough for each of the containerds above.
+    "runc": Recipe("bookworm", "runc", ("runc",)),
     "skopeo": Recipe("bookworm", "skopeo", ("skopeo",)),
     "wrk": Recipe("bookworm", "wrk", ("wrk",)),
 }
-
-
-class FetchError(Exception):
-    """A tool could not be fetched; the text is for a person."""
 
 
 def tool(name: str, tools: Path = TOOLS, etc_apt: Path = ETC_APT) -> Path | Missing:
@@ -76,7 +73,7 @@ def tool(name: str, tools: Path = TOOLS, etc_apt: Path = ETC_APT) -> Path | Miss
     if name in _unpacked(tools):
         return tools / name
     if not debian_mirrors(etc_apt) or shutil.which("apt-get") is None:
-        return Missing(NO_DEBIAN_SOURCES, f"{name} is fetched from a Debian mirror; {_no_sources()}", DEBIAN)
+        return Missing(NO_DEBIAN_SOURCES, f"{name} is fetched from a Debian mirror; {no_sources()}", DEBIAN)
     return Missing(NO_TOOLS, f"{name} is not unpacked below {tools.name}/.", FETCH)
 
 
@@ -116,7 +113,7 @@ def _fetch_suite(
     unpacked: dict[str, Unpacked] = {}
     with tempfile.TemporaryDirectory(dir=tools, prefix=_SCRATCH) as scratch:
         try:
-            apt = _Apt.for_suite(suite, Path(scratch), etc_apt)
+            apt = Apt.for_suite(suite, Path(scratch), etc_apt)
         except FetchError as error:
             return dict.fromkeys(names, error), {}
         for name in names:
@@ -127,11 +124,11 @@ def _fetch_suite(
     return failed, unpacked
 
 
-def _unpack(apt: _Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
+def _unpack(apt: Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
     scratch.mkdir()
     deb = apt.download(recipe.package)
     debs = [deb]
-    _run(["dpkg-deb", "-x", str(deb), str(scratch)])
+    run(["dpkg-deb", "-x", str(deb), str(scratch)])
     found = {name: _executable(scratch, name) for name in recipe.executables}
     needs_libraries = [path for path in found.values() if _missing_libraries(path, "")]
     library_path = ""
@@ -140,7 +137,7 @@ def _unpack(apt: _Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
         libraries = _libraries(deb)
         for library in libraries:  # grows by what each of them needs itself
             debs.append(apt.download(library))
-            _run(["dpkg-deb", "-x", str(debs[-1]), str(scratch / "lib.d")])
+            run(["dpkg-deb", "-x", str(debs[-1]), str(scratch / "lib.d")])
             folders = sorted({path.parent for path in (scratch / "lib.d").rglob("*.so*")})
             library_path = ":".join(f"$here/{folder.relative_to(scratch)}" for folder in folders)
             found_in = ":".join(map(str, folders))
@@ -169,7 +166,7 @@ def _unpack(apt: _Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
     return Unpacked(
         recipe.suite,
         recipe.package,
-        _run(["dpkg-deb", "-f", str(deb), "Version"]).strip(),
+        run(["dpkg-deb", "-f", str(deb), "Version"]).strip(),
         {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in debs},
     )
 
@@ -197,105 +194,10 @@ def _libraries(deb: Path) -> list[str]:
 
 def _dependencies(deb: Path) -> list[str]:
     """First alternative of each direct dependency."""
-    field = _run(["dpkg-deb", "-f", str(deb), "Depends"])
+    field = run(["dpkg-deb", "-f", str(deb), "Depends"])
     return [
         word.split("|")[0].split("(")[0].split(":")[0].strip() for word in field.split(",") if word.strip()
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Apt:
-    """apt with one suite and a private state; the machine's package state is neither read nor written."""
-
-    config: Path
-    downloads: Path
-
-    @classmethod
-    def for_suite(cls, suite: str, scratch: Path, etc_apt: Path) -> _Apt:
-        mirrors = debian_mirrors(etc_apt)
-        if not mirrors or shutil.which("apt-get") is None:
-            raise FetchError(_no_sources())
-        complaints: list[str] = []
-        for number, mirror in enumerate(mirrors):
-            apt = cls._with_mirror(suite, mirror, scratch / f"apt{number}")
-            try:
-                apt._run("apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any")
-            except FetchError as error:
-                complaints.append(str(error))
-            else:
-                return apt
-        raise FetchError(
-            f"apt cannot read Debian {suite} from this machine's mirror: {' / '.join(complaints)}"
-        )
-
-    @classmethod
-    def _with_mirror(cls, suite: str, mirror: Mirror, home: Path) -> _Apt:
-        for folder in ("state/lists/partial", "cache/archives/partial", "empty", "downloads"):
-            (home / folder).mkdir(parents=True)
-        (home / "status").touch()
-        options = f"arch={_run(['dpkg', '--print-architecture']).strip()}"
-        if "BEGIN PGP" in mirror.signed_by:
-            (home / "key.asc").write_text(mirror.signed_by)
-            options += f" signed-by={home}/key.asc"
-        elif mirror.signed_by:
-            options += f" signed-by={mirror.signed_by}"
-        (home / "sources.list").write_text(f"deb [{options}] {mirror.uri} {suite} main\n")
-        # Proxies, timeouts and date checks are the machine's; its hooks and extra indices are left out.
-        acquire = [
-            line
-            for line in _run(["apt-config", "dump"]).splitlines()
-            if line.startswith("Acquire::")
-            and not line.startswith(("Acquire::IndexTargets", "Acquire::Languages"))
-        ]
-        settings = {
-            "Dir::State": home / "state",
-            "Dir::State::status": home / "status",
-            "Dir::Cache": home / "cache",
-            "Dir::Etc::sourcelist": home / "sources.list",
-            "Dir::Etc::sourceparts": home / "empty",
-            "Dir::Etc::parts": home / "empty",
-            "Dir::Etc::main": home / "no-such-file",
-            "Acquire::Languages": "none",
-            "APT::Sandbox::User": "",  # else root downloads as a user that cannot write here
-        }
-        config = home / "apt.conf"
-        config.write_text(
-            "\n".join([*acquire, *(f'{key} "{value}";' for key, value in settings.items()), ""])
-        )
-        return cls(config, home / "downloads")
-
-    def download(self, package: str) -> Path:
-        """apt checks the file against the signed index."""
-        before = set(self.downloads.iterdir())
-        self._run("apt-get", "download", "-qq", package)
-        return next(iter(set(self.downloads.iterdir()) - before))
-
-    def _run(self, *command: str) -> str:
-        return _run(command, cwd=self.downloads, environment={"APT_CONFIG": str(self.config), "LC_ALL": "C"})
-
-
-def _run(command: Sequence[str], cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
-    try:
-        return subprocess.run(
-            command,
-            cwd=cwd,
-            env={**os.environ, **(environment or {})},
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=APT_TIMEOUT_S,
-        ).stdout
-    except subprocess.CalledProcessError as error:
-        lines = [line.strip() for line in str(error.stderr).splitlines() if line.strip()]
-        raise FetchError(f"{command[0]} {command[1]} failed: {' '.join(lines[-4:])}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FetchError(f"{command[0]} cannot be run: {error}") from error
-
-
-def _no_sources() -> str:
-    if shutil.which("apt-get") is None:
-        return "this machine has no apt."
-    return "no entry of this machine's apt sources names a Debian suite."
 
 
 def _unpacked(tools: Path) -> dict[str, Unpacked]:

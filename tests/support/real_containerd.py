@@ -3,7 +3,7 @@
 It answers "give me a containerd that I may break". It does not fetch the binaries, does not know Peili's
 client, and shares nothing with a containerd that the machine may run: root, state, sockets, CNI, NRI and /opt
 folders are all below `workdir`. (1.7 and 2.1 make an empty /run/containerd besides; no setting moves it.) Pulls
-through CRI work; running containers is not set up. Needs root.
+through CRI work; containers run by `ctr` where `runtime_binaries` holds a runc. Needs root.
 """
 
 import asyncio
@@ -59,8 +59,10 @@ class RealContainerd:
         netns: str | None = None,
         use_local_image_pull: bool = False,
         extra_config: str = "",
+        runtime_binaries: Path | None = None,
     ) -> None:
         self.binaries = binaries
+        self.runtime_binaries = runtime_binaries
         self.workdir = workdir
         self.certs_dir = certs_dir
         self.config_path = str(certs_dir) if config_path is None else config_path
@@ -139,7 +141,8 @@ class RealContainerd:
             command += ["nsenter", f"--net=/run/netns/{self.netns}"]
         command += [self.binaries / "containerd", "--config", config]
         # Its own environment: no proxy variables of the machine, and its own shims first.
-        path = f"{self.binaries}:/usr/sbin:/usr/bin:/sbin:/bin"
+        folders = [self.binaries] if self.runtime_binaries is None else [self.binaries, self.runtime_binaries]
+        path = ":".join([*map(str, folders), "/usr/sbin:/usr/bin:/sbin:/bin"])
         return subprocess.Popen(
             command,
             env={"PATH": path, "HOME": str(self.workdir)},

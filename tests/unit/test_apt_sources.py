@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.apt_sources import Mirror, debian_mirrors
+from tests.support.apt_sources import Mirror, debian_mirrors, security_mirrors
 
 _DEB822 = """\
 # Types: deb
@@ -83,3 +83,11 @@ def test_sources_list_and_parts_are_both_read(tmp_path: Path) -> None:
     (tmp_path / "sources.list.d" / "two.sources").write_text(_ARMOURED)
     assert len(debian_mirrors(tmp_path)) == 3
     assert debian_mirrors(tmp_path / "nowhere") == []
+
+
+def test_security_updates_come_from_an_archive_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list.d" / "debian.sources").write_text(_DEB822)
+    assert security_mirrors(tmp_path) == [Mirror("http://mirror.example/debian-security", "")]
+    (tmp_path / "sources.list.d" / "debian.sources").write_text(_ARMOURED)
+    assert security_mirrors(tmp_path) == []
