@@ -6,7 +6,7 @@ PY := .venv/bin/python
 # The caller's umask and locale must not change a test.
 export LC_ALL := C.UTF-8
 
-.PHONY: help demo test test-all unit check format protos locks docs bench-serve bench-splice bench-dht bench-herd bench-sim fuzz tools clean
+.PHONY: help demo test test-all unit check format image protos locks docs bench-serve bench-splice bench-dht bench-herd bench-sim fuzz tools clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -32,6 +32,9 @@ check: venv-dev ## format, lint, types, import contracts, generated files
 
 format: venv-dev ## rewrites what check would refuse in format and lint
 	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format --quiet .
+
+image: venv-run ## the container image below build/, an OCI layout and a tar for `ctr image import`; no engine, no root
+	@$(PY) -m tests.image.build $(ARGS)
 
 protos: venv-dev ## regenerates containerd/api from its .proto files
 	@$(PY) -m tests.support.protos
@@ -67,8 +70,8 @@ fuzz: venv-dev ## ten minutes of coverage-guided fuzzing of the datagram path (F
 tools: venv-dev ## fetches the real daemons that tests run into .tools/
 	-@$(PY) -m tests.support.debs >&2 || echo "the suites that need these will be named as skipped" >&2
 
-clean: ## removes .venv and .tools
-	rm -rf .venv .tools .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## removes .venv, .tools and build
+	rm -rf .venv .tools build .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .PHONY: venv-run venv-dev
 venv-run:

@@ -16,8 +16,10 @@ import pytest
 import pytest_asyncio
 
 from tests.support.bed_containerds import VERSIONS, Containerds
+from tests.support.built_images import BuiltImages, built_images
 from tests.support.oci_image import Image, build_image
 from tests.support.real_containerd import RealContainerd
+from tests.support.skips import require
 
 _SEEDS = count(1000)
 
@@ -51,3 +53,9 @@ async def containerd(containerds: Containerds, version: str) -> RealContainerd:
 def fresh_image() -> Image:
     """Two layers, 1.5 and 0.1 MB, that no other test has pulled."""
     return build_image(next(_SEEDS), [1_500_000, 100_000])
+
+
+@pytest.fixture(scope="session")
+def images() -> BuiltImages:
+    """Of ours, as `make image` builds it; kept over sessions."""
+    return require(built_images())
