@@ -26,8 +26,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from mirror.settings.values import ValueInvalid, size_bytes
 from tests.support.debs import tool, version
 from tests.support.herd_bed import DaemonCost, HerdBed, HerdImage, HerdPlan, HerdRun, herd_bed
+from tests.support.memory_group import MemoryPeak
 from tests.support.missing import Missing
 from tests.support.skips import netns_or_missing
 
@@ -135,6 +137,8 @@ async def _measure(plan: HerdPlan, containerd: str, binaries: dict[str, Path]) -
         "stagger_s": plan.stagger_s,
         "slow_first": plan.slow_first,
         "discard_unpacked_layers": plan.discard_unpacked_layers,
+        "memory_max_bytes": plan.memory_max_bytes,
+        "daemon_environment": dict(plan.daemon_environment),
         "lower_bound_s": round(lower_bound_s(plan, together.size_bytes), 3),
         "direct": _run_fields(direct, alone, direct),
         "no_mirror": _run_fields(no_mirror, without, direct),
@@ -165,6 +169,19 @@ def _daemon_fields(costs: Sequence[DaemonCost]) -> Fields:
         "daemon_cpu_s": [round(cost.cpu_s, 2) for cost in costs],
         "daemon_rss_mib": [round(cost.rss_bytes / _MIB, 1) for cost in costs],
         "daemon_peak_rss_mib": [round(cost.peak_rss_bytes / _MIB, 1) for cost in costs],
+        **_memory_fields([cost.memory for cost in costs if cost.memory is not None]),
+    }
+
+
+def _memory_fields(peaks: Sequence[MemoryPeak]) -> Fields:
+    """Of cgroups: what a limit counts. The parts peak each in its own moment."""
+    if not peaks:
+        return {}
+    return {
+        "memory_peak_mib": [round(peak.all_bytes / _MIB, 1) for peak in peaks],
+        "memory_anon_peak_mib": [round(peak.anon_bytes / _MIB, 1) for peak in peaks],
+        "memory_file_peak_mib": [round(peak.file_bytes / _MIB, 1) for peak in peaks],
+        "memory_oom_kills": [peak.oom_kill_count for peak in peaks],
     }
 
 
@@ -189,6 +206,8 @@ def _plan(arguments: argparse.Namespace) -> HerdPlan:
         stagger_s=arguments.stagger_s,
         discard_unpacked_layers=arguments.discard_unpacked_layers,
         slow_first=arguments.slow_first,
+        memory_max_bytes=arguments.memory_max,
+        daemon_environment=tuple(arguments.daemon_env),
     )
 
 
@@ -219,6 +238,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FACTOR",
         help="the first host's way from the registry is so many times slower, and it asks first",
     )
+    parser.add_argument(
+        "--memory-max",
+        type=_size,
+        metavar="SIZE",
+        help="of each daemon's cgroup, page cache included, as 128MiB",
+    )
+    parser.add_argument(
+        "--daemon-env", type=_variable, action="append", default=[], metavar="NAME=VALUE", help="repeatable"
+    )
     parser.add_argument("--containerd", choices=CONTAINERDS, default="2.1")
     parser.add_argument("--discard-unpacked-layers", action="store_true", help="as EKS and Talos set it")
     return parser
@@ -243,6 +271,20 @@ def _positive(text: str) -> float:
     if not number > 0:
         raise argparse.ArgumentTypeError("more than 0")
     return number
+
+
+def _size(text: str) -> int:
+    try:
+        return size_bytes(1)(text)
+    except ValueInvalid as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError("NAME=VALUE")
+    return name, value
 
 
 def _seconds(text: str) -> float:

@@ -26,6 +26,7 @@ from tests.support.bed_hosts import BedHost
 from tests.support.bed_registry import RealRegistry
 from tests.support.containerd_calls import collect_garbage
 from tests.support.machine_cost import CpuClock, cpu_s, peak_rss_bytes, rss_bytes
+from tests.support.memory_group import MemoryGroup, MemoryPeak, memory_group, watched
 from tests.support.netns import Network
 from tests.support.oci_image import build_image
 
@@ -50,7 +51,7 @@ _FOLDER: Final = re.compile(r"peili-herd-(?P<pid>\d+)-\w+")
 class HerdPlan:
     """`layer_sizes_bytes` before each is packed: the blobs are some KiB larger. `stagger_s` lies between the start of
     one host's pull and the next one's. `slow_first`: the first host's way from the registry is so many times slower
-    than its link."""
+    than its link. `memory_max_bytes`: each daemon is in a cgroup that may have so much, page cache included."""
 
     host_count: int
     link_bits_per_s: int
@@ -59,6 +60,8 @@ class HerdPlan:
     stagger_s: float
     discard_unpacked_layers: bool = False
     slow_first: float = 1.0
+    memory_max_bytes: int | None = None
+    daemon_environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +106,13 @@ class HerdRun:
 
 @dataclass(frozen=True, slots=True)
 class DaemonCost:
-    """Of one daemon, over one run; `peak_rss_bytes` since it started."""
+    """Of one daemon, over one run; `peak_rss_bytes` and `memory` since it started, the latter where it is limited."""
 
     cpu_s: float
     rss_bytes: int
     peak_rss_bytes: int
     received_from_peers_bytes: int
+    memory: MemoryPeak | None
 
 
 class HerdBed:
@@ -123,6 +127,7 @@ class HerdBed:
         hosts: Sequence[BedHost],
         images: Sequence[HerdImage],
         warm_images: Sequence[HerdImage] = (),
+        groups: Sequence[MemoryGroup] = (),
     ) -> None:
         self.plan = plan
         self.network = network
@@ -130,6 +135,7 @@ class HerdBed:
         self.hosts = tuple(hosts)
         self.images = tuple(images)
         self._warm_images = tuple(warm_images)
+        self._groups = tuple(groups)
         self._is_first_slow = False
 
     async def pull(self, image: HerdImage, host_count: int) -> HerdRun:
@@ -201,16 +207,18 @@ class HerdBed:
         pids = [host.daemon.pid for host in self.hosts]
         cpu_before_s = [cpu_s(pid) for pid in pids]
         received_before_bytes = [host.counted("bytes_received_from_peers") for host in self.hosts]
-        run = await self.pull(image, len(self.hosts))
+        async with watched(self._groups) as peaks:
+            run = await self.pull(image, len(self.hosts))
         costs = tuple(
             DaemonCost(
                 cpu_s=cpu_s(pid) - spent_s,
                 rss_bytes=rss_bytes(pid),
                 peak_rss_bytes=peak_rss_bytes(pid),
                 received_from_peers_bytes=host.counted("bytes_received_from_peers") - received_bytes,
+                memory=peaks[number] if peaks else None,
             )
-            for host, pid, spent_s, received_bytes in zip(
-                self.hosts, pids, cpu_before_s, received_before_bytes, strict=True
+            for number, (host, pid, spent_s, received_bytes) in enumerate(
+                zip(self.hosts, pids, cpu_before_s, received_before_bytes, strict=True)
             )
         )
         return run, costs
@@ -239,11 +247,17 @@ async def herd_bed(
             BedHost(link, folder / f"h{number}", containerd_binaries, links[0].address)
             for number, link in enumerate(links)
         ]
-        for host in hosts:
+        groups: list[MemoryGroup] = []
+        for number, host in enumerate(hosts):
+            if plan.memory_max_bytes is not None:
+                groups.append(stack.enter_context(memory_group(f"h{number}", plan.memory_max_bytes)))
             # A line for each request would be part of what is measured.
             host.daemon.command = [
                 "--log-level=info" if word == "--log-level=debug" else word for word in host.daemon.command
             ]
+            host.daemon.environment.update(plan.daemon_environment)
+            if plan.memory_max_bytes is not None:
+                host.daemon.command = groups[number].entering(host.daemon.command)
             host.install_registry(registry.name, registry.url)
             if plan.discard_unpacked_layers:
                 host.containerd.extra_config = discarding(host.containerd.version())
@@ -255,7 +269,7 @@ async def herd_bed(
         network.limit(at, plan.origin_bits_per_s)
         for link in links:
             network.limit(link, plan.link_bits_per_s)
-        yield HerdBed(plan, network, registry, hosts, images, warm_images)
+        yield HerdBed(plan, network, registry, hosts, images, warm_images, groups)
 
 
 def sweep_folders() -> None:

@@ -14,6 +14,7 @@ NO_ROOT: Final = "no-root"
 NO_NETNS: Final = "no-netns"
 NO_DEBIAN_SOURCES: Final = "no-debian-sources"
 NO_TOOLS: Final = "no-tools"
+NO_CGROUPS: Final = "no-cgroups"
 # A skip that carries no code at all, made by a bare pytest.skip or skipif.
 UNCODED: Final = "uncoded"
 
