@@ -23,7 +23,6 @@ LABEL org.opencontainers.image.version="0.1.0"
 ENV PATH="/usr/bin"
 ENV PYTHONDONTWRITEBYTECODE="1"
 ENV PYTHONUNBUFFERED="1"
-ENV MALLOC_ARENA_MAX="2"
 # containerd's socket belongs to root.
 USER 0:0
 WORKDIR /

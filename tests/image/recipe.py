@@ -64,8 +64,6 @@ ENVIRONMENT: Final = {
     "PYTHONDONTWRITEBYTECODE": "1",
     # A log line is seen when it is written, also by who reads the log of a killed daemon.
     "PYTHONUNBUFFERED": "1",
-    # An arena for each thread keeps what its thread freed: measured in docs/image.md.
-    "MALLOC_ARENA_MAX": "2",
 }
 # TCP and UDP of the peers; all other ports listen on loopback.
 EXPOSED_PORTS: Final = ("29021/tcp", "29021/udp")

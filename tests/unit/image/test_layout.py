@@ -22,7 +22,7 @@ def image(architecture: str, content: bytes) -> PlatformImage:
 
 
 def blob(layout: Path, descriptor: dict[str, Any]) -> bytes:
-    data = (layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes()
+    data: bytes = (layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes()
     assert len(data) == descriptor["size"]
     assert f"sha256:{hashlib.sha256(data).hexdigest()}" == descriptor["digest"]
     return data

@@ -12,7 +12,7 @@ import pytest
 
 from tests.image.debian import Deb
 from tests.image.sbom import sbom
-from tests.image.tree import File, Link
+from tests.image.tree import File, Link, Tree
 from tests.image.wheels import Wheel
 from tests.support.spdx import check_spdx
 
@@ -20,7 +20,7 @@ _CONTROL = "Package: {0}\nVersion: 1:2.0+x\nArchitecture: amd64\nMaintainer: A P
 _MACHINE_READABLE = (
     b"Format: https://www.debian.org/doc/\nFiles: *\nLicense: GPL-2+\n text\nLicense: Odd and MIT\n"
 )
-_TREE = {
+_TREE: Tree = {
     "usr/share/doc/libone/copyright": File(_MACHINE_READABLE),
     "usr/share/doc/libtwo": Link("libone"),
     "usr/share/doc/libprose/copyright": File(b"License: do what you like\n"),
@@ -37,7 +37,7 @@ def wheel(name: str, *fields: str) -> Wheel:
 
 
 def document(debs: list[Deb], wheels: list[Wheel]) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(sbom(debs, wheels, dict(_TREE), "amd64", 1_700_000_000))
+    made: dict[str, Any] = json.loads(sbom(debs, wheels, _TREE, "amd64", 1_700_000_000))
     check_spdx(made)
     return made
 
