@@ -14,6 +14,7 @@ from tests.support.bed_registry import RealRegistry
 from tests.support.built_images import NEWER_VERSION, BuiltImages
 from tests.support.cri_pull import Pulled, cri_pull
 from tests.support.image_host import ImageHost
+from tests.support.memory_group import MemoryGroup, groups_or_missing
 from tests.support.netns import Network
 from tests.support.oci_image import Image, build_image
 from tests.support.skips import tool_bin
@@ -23,6 +24,8 @@ pytestmark = [pytest.mark.containerd, pytest.mark.netns, pytest.mark.slow]
 REGISTRY_PORT = 5000
 _FOLDERS = itertools.count()
 _SEEDS = itertools.count(70_000)
+# As in the chart.
+MEMORY_MAX_BYTES = 128 << 20
 # Headers, manifests and tags: far below a layer.
 NO_COPY_RATIO = 0.1
 
@@ -75,6 +78,7 @@ async def bed(short_folder: Path, version: str, host_count: int, images: BuiltIm
                 links[0].address,
                 runtime_binaries=tool_bin("runc"),
                 image=images.current,
+                memory_max_bytes=MEMORY_MAX_BYTES if groups_or_missing() is None else None,
             )
             for number, link in enumerate(links)
         ]
@@ -112,6 +116,12 @@ async def test_hosts_pull_from_each_other_through_daemons_in_containers(
             "Seccomp:\t2",
         ):
             assert line in status, f"{line} is not in {status}"
+
+        if groups_or_missing() is None:
+            memory = MemoryGroup(first.memory_folder()).peak()
+            print(f"memory: {memory}")
+            assert 0 < memory.all_bytes <= MEMORY_MAX_BYTES
+            assert memory.oom_kill_count == 0
 
         for host in (first, second):
             node_id = host.status()["node_id"]

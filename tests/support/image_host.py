@@ -158,6 +158,8 @@ class ImageHost(BedHost):
         memory_max_bytes: int | None = None,
     ) -> list[str | Path]:
         words: list[str | Path] = [*self._ctr(), "run", "--rm", "--net-host", "--read-only", "--seccomp"]
+        # Else two beds meet in /run/containerd, and something is left there.
+        words += [f"--runc-root={self.folder / 'runc'}", f"--fifo-dir={self.folder / 'fifo'}"]
         # One level: an upper one would be left over.
         words += [f"--cgroup=/peili-{os.getpid()}-{self.folder.name}-{container_id}"]
         words += [f"--cap-drop=CAP_{name}" for name in _CAPABILITIES]
