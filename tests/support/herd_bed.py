@@ -106,7 +106,8 @@ class HerdRun:
 
 @dataclass(frozen=True, slots=True)
 class DaemonCost:
-    """Of one daemon, over one run; `peak_rss_bytes` and `memory` since it started, the latter where it is limited."""
+    """Of one daemon, over one run; `peak_rss_bytes` and `memory` since it started, the latter where it is limited. Of
+    one that did not live to the end only `memory` is told."""
 
     cpu_s: float
     rss_bytes: int
@@ -210,13 +211,7 @@ class HerdBed:
         async with watched(self._groups) as peaks:
             run = await self.pull(image, len(self.hosts))
         costs = tuple(
-            DaemonCost(
-                cpu_s=cpu_s(pid) - spent_s,
-                rss_bytes=rss_bytes(pid),
-                peak_rss_bytes=peak_rss_bytes(pid),
-                received_from_peers_bytes=host.counted("bytes_received_from_peers") - received_bytes,
-                memory=peaks[number] if peaks else None,
-            )
+            _cost(host, pid, spent_s, received_bytes, peaks[number] if peaks else None)
             for number, (host, pid, spent_s, received_bytes) in enumerate(
                 zip(self.hosts, pids, cpu_before_s, received_before_bytes, strict=True)
             )
@@ -326,6 +321,20 @@ async def _pull(client: Client, image: str, first_s: float, after_s: float) -> H
     except ContainerdError as error:
         failure = str(error)
     return HostPull(started_s - first_s, time.monotonic() - started_s, failure)
+
+
+def _cost(
+    host: BedHost, pid: int, spent_s: float, received_bytes: int, memory: MemoryPeak | None
+) -> DaemonCost:
+    if not host.daemon.running:  # Killed: what is left to tell is why.
+        return DaemonCost(0.0, 0, 0, 0, memory)
+    return DaemonCost(
+        cpu_s=cpu_s(pid) - spent_s,
+        rss_bytes=rss_bytes(pid),
+        peak_rss_bytes=peak_rss_bytes(pid),
+        received_from_peers_bytes=host.counted("bytes_received_from_peers") - received_bytes,
+        memory=memory,
+    )
 
 
 def _ready(host: BedHost) -> Callable[[], bool]:

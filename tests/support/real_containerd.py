@@ -2,8 +2,8 @@
 
 It answers "give me a containerd that I may break". It does not fetch the binaries, does not know Peili's
 client, and shares nothing with a containerd that the machine may run: root, state, sockets, CNI, NRI and /opt
-folders are all below `workdir`. (1.7 and 2.1 make an empty /run/containerd besides, shims an empty s/ there; no setting moves it.) Pulls
-through CRI work; containers run by `ctr` where `runtime_binaries` holds a runc. Needs root.
+folders are all below `workdir`. (1.7 and 2.1 make an empty /run/containerd besides, shims an empty s/ there; no
+setting moves it.) Pulls through CRI work; containers run by `ctr` where `runtime_binaries` holds a runc. Needs root.
 """
 
 import asyncio
