@@ -67,8 +67,9 @@ fuzz: venv-dev ## ten minutes of coverage-guided fuzzing of the datagram path (F
 	@$(PY) -m tests.fuzz.fuzz_datagrams .fuzz -max_total_time=$(FUZZ_S) -use_value_profile=1
 	@$(PY) -m tests.fuzz.datagram_corpus pack .fuzz
 
-tools: venv-dev ## fetches the real daemons that tests run into .tools/
+tools: venv-dev ## fetches the real daemons that tests run, and the packages of the image, into .tools/
 	-@$(PY) -m tests.support.debs >&2 || echo "the suites that need these will be named as skipped" >&2
+	-@$(PY) -m tests.image.build --fetch >&2 || echo "the suites that need the image will be named as skipped" >&2
 
 clean: ## removes .venv, .tools and build
 	rm -rf .venv .tools build .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis

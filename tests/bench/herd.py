@@ -8,6 +8,7 @@ peers.
 `lower_bound_s` is what no way to share can beat when all start at once: the image's bytes through the registry's link
 or a host's, or all copies through all uplinks together, whichever takes longest. Unpacking and headers come on top.
 A run with less idle CPU than IDLE_MIN_PERCENT is void and says so. A failed pull is told and makes the exit code 1.
+`--memory-max` puts each daemon in a cgroup with that limit and tells its peak and what was killed.
 Rates are 1e6 bits per second, sizes 1e6 bytes. Needs root.
 """
 

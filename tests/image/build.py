@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from mirror.version import VERSION
-from tests.image import recipe
+from tests.image import debian, recipe, wheels
 from tests.image.bytecode import Compiler
-from tests.image.debian import base_tree, debs, has_security_updates
 from tests.image.elf import needed
 from tests.image.layout import PlatformImage, Source, platform_image, write_layout
 from tests.image.sbom import sbom
 from tests.image.tree import File, ImageError, Layer, Link, Tree, layer, write_below
-from tests.image.wheels import wheels, wheels_tree
 from tests.support.apt import FetchError, native_architecture
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -58,18 +56,27 @@ def trees(architecture: str, cache: Path, *, created_s: int, ask_mirror: bool = 
     native = native_architecture()
     if native not in recipe.MACHINES:
         raise ImageError(f"this machine is {native}; images are built on {' and '.join(recipe.MACHINES)}.")
-    packages = debs(architecture, cache, ask_mirror=ask_mirror)
-    base = base_tree(packages, architecture)
-    locked = wheels(architecture, cache)
-    middle = wheels_tree(locked)
+    packages = debian.debs(architecture, cache, ask_mirror=ask_mirror)
+    base = debian.base_tree(packages, architecture)
+    locked = wheels.wheels(architecture, cache)
+    middle = wheels.wheels_tree(locked)
     _check_libraries(base | middle)
     listed = sbom(packages, locked, base, architecture, created_s)
     ours = own_tree() | {recipe.SBOM: File(listed)}
-    runs_here = base if architecture == native else base_tree(debs(native, cache, ask_mirror=False), native)
+    runs_here = (
+        base
+        if architecture == native
+        else debian.base_tree(debian.debs(native, cache, ask_mirror=False), native)
+    )
     with tempfile.TemporaryDirectory(prefix="peili-image-") as scratch:
         compiler = Compiler(runs_here, native, Path(scratch))
         base, middle, ours = (tree | compiler.byte_code(tree) for tree in (base, middle, ours))
     return Trees(architecture, base, middle, ours, listed)
+
+
+def is_fetched(architecture: str, cache: Path) -> bool:
+    """Whether an image can be built without a network."""
+    return debian.are_kept(architecture, cache) and wheels.are_kept(architecture, cache)
 
 
 def own_tree() -> Tree:
@@ -128,6 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default=f"localhost/peili:{VERSION}", help="%(default)s if not given")
     parser.add_argument("--cached", action="store_true", help="do not ask the mirror whether there is news")
     parser.add_argument(
+        "--fetch", action="store_true", help="only fetch what is not there yet, for the tests"
+    )
+    parser.add_argument(
         "--trees",
         type=Path,
         metavar="DIR",
@@ -140,6 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         architectures = [it.removeprefix("linux/") for it in options.platform or []] or [
             native_architecture()
         ]
+        if options.fetch:
+            for one in architectures:
+                debian.debs(one, CACHE, ask_mirror=False)
+                wheels.wheels(one, CACHE)
+            return 0
         if options.trees is not None:
             _write_trees(architectures[-1], source, options)
             return 0
@@ -157,7 +172,7 @@ def _build(architecture: str, source: Source, options: argparse.Namespace) -> Pl
     image = platform_image(architecture, built.layers(), source)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     (options.out.parent / f"{options.out.name}-sbom-{architecture}.spdx.json").write_bytes(built.sbom)
-    if not has_security_updates(architecture, CACHE):
+    if not debian.has_security_updates(architecture, CACHE):
         print(
             f"peili: warning: this machine's apt sources name no mirror of {recipe.SUITE}-security: "
             "the image lacks security updates since the last point release",

@@ -35,8 +35,7 @@ class Compiler:
         write_below(folder, sources)
         command = [*self._python(), "-sP", "-m", "compileall", "-qq", "-f", "-x", recipe.NOT_COMPILED]
         command += ["--invalidation-mode=unchecked-hash", "-s", str(folder), "-p", "/", str(folder)]
-        # The order of constants of a set depends on the seed of hashes.
-        environment = {"PYTHONHASHSEED": "0", "PYTHONHOME": str(self._root / "usr"), "PATH": "/usr/bin:/bin"}
+        environment = {"PYTHONHOME": str(self._root / "usr"), "PATH": "/usr/bin:/bin"}
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )

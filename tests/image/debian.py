@@ -46,16 +46,26 @@ class Deb:
 def debs(architecture: str, cache: Path, *, ask_mirror: bool) -> list[Deb]:
     """In the order of the recipe. ask_mirror: take what the mirror has now, though older ones are kept. Raises:
     FetchError, ImageError."""
-    folder = cache / f"debian-{recipe.SUITE}-{architecture}"
-    listed = folder / "packages.json"
-    if ask_mirror or not _is_complete(listed):
-        _fetch(architecture, folder)
-    return [_kept(folder, line) for line in json.loads(listed.read_text())["debs"]]
+    listed = _listed(architecture, cache)
+    if ask_mirror or not are_kept(architecture, cache):
+        _fetch(architecture, listed.parent)
+    return [_kept(listed.parent, line) for line in json.loads(listed.read_text())["debs"]]
+
+
+def are_kept(architecture: str, cache: Path) -> bool:
+    """Whether all that the recipe asks for is there."""
+    listed = _listed(architecture, cache)
+    if not listed.exists():
+        return False
+    lines = json.loads(listed.read_text())["debs"]
+    return [line["package"] for line in lines] == sorted(recipe.DEBIAN_PACKAGES) and all(
+        (listed.parent / line["path"]).exists() for line in lines
+    )
 
 
 def has_security_updates(architecture: str, cache: Path) -> bool:
-    listed = cache / f"debian-{recipe.SUITE}-{architecture}" / "packages.json"
-    return bool(json.loads(listed.read_text())["has_security_updates"])
+    """Of what is kept."""
+    return bool(json.loads(_listed(architecture, cache).read_text())["has_security_updates"])
 
 
 def base_tree(packages: list[Deb], architecture: str) -> Tree:
@@ -138,14 +148,8 @@ def _fetch(architecture: str, folder: Path) -> None:
             path.unlink()
 
 
-def _is_complete(listed: Path) -> bool:
-    """Whether what is kept answers the recipe."""
-    if not listed.exists():
-        return False
-    lines = json.loads(listed.read_text())["debs"]
-    return [line["package"] for line in lines] == sorted(recipe.DEBIAN_PACKAGES) and all(
-        (listed.parent / line["path"]).exists() for line in lines
-    )
+def _listed(architecture: str, cache: Path) -> Path:
+    return cache / f"debian-{recipe.SUITE}-{architecture}" / "packages.json"
 
 
 def _kept(folder: Path, line: dict[str, str]) -> Deb:

@@ -40,9 +40,8 @@ class Wheel:
 
 def wheels(architecture: str, cache: Path) -> list[Wheel]:
     """By name. Raises: ImageError."""
-    lock_hash = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    folder = cache / f"wheels-{lock_hash[:16]}-{architecture}"
-    if not folder.exists():
+    folder = _folder(architecture, cache)
+    if not are_kept(architecture, cache):
         _download(architecture, folder)
     allowed = set(re.findall(r"--hash=sha256:([0-9a-f]{64})", LOCK.read_text()))
     found = sorted((_described(path) for path in folder.glob("*.whl")), key=lambda wheel: wheel.name)
@@ -50,6 +49,10 @@ def wheels(architecture: str, cache: Path) -> list[Wheel]:
         if wheel.sha256 not in allowed:
             raise ImageError(f"{wheel.path} is not what the lock names: delete its folder and build again.")
     return found
+
+
+def are_kept(architecture: str, cache: Path) -> bool:
+    return _folder(architecture, cache).exists()
 
 
 def wheels_tree(packages: list[Wheel]) -> Tree:
@@ -67,6 +70,11 @@ def wheels_tree(packages: list[Wheel]) -> Tree:
                 data = archive.read(entry)
                 tree[f"{recipe.SITE}/{entry.filename}"] = File(without_sections(data))
     return tree
+
+
+def _folder(architecture: str, cache: Path) -> Path:
+    """Another lock has another folder."""
+    return cache / f"wheels-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]}-{architecture}"
 
 
 def _download(architecture: str, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The container image for the tests that run it: built once for each state of what goes into it, kept below build/.
 
-Asks no mirror where packages are kept: what is tested is the recipe, not today's packages. `newer` is the same image
+Fetches nothing: what is tested is the recipe, not today's packages. `newer` is the same image
 with a later version of ours on top, for upgrades.
 """
 
@@ -16,15 +16,16 @@ from typing import Final
 
 from mirror.version import VERSION
 from tests.image import recipe
-from tests.image.build import CACHE, ROOT, own_tree, trees
+from tests.image.build import CACHE, ROOT, is_fetched, own_tree, trees
 from tests.image.layout import Source, platform_image, write_layout
 from tests.image.tree import File, layer
 from tests.image.wheels import LOCK
 from tests.support.apt import native_architecture
 from tests.support.apt_sources import debian_mirrors
 from tests.support.debs import DEBIAN, ETC_APT
-from tests.support.missing import NO_DEBIAN_SOURCES, Missing
+from tests.support.missing import NO_DEBIAN_SOURCES, NO_TOOLS, Missing
 
+FETCH: Final = "run `python -m tests.image.build --fetch` in the checkout (network access needed)."
 BUILT: Final = ROOT / "build" / "test-images"
 NEWER_VERSION: Final = f"{VERSION}.post1"
 
@@ -55,6 +56,8 @@ def built_images() -> BuiltImages | Missing:
         return Missing(
             NO_DEBIAN_SOURCES, "the image is made of Debian packages; no source names them.", DEBIAN
         )
+    if not is_fetched(native_architecture(), CACHE):
+        return Missing(NO_TOOLS, f"the packages of the image are not below {CACHE.parent.name}/.", FETCH)
     folder = BUILT / _inputs_hash()
     BUILT.mkdir(parents=True, exist_ok=True)
     with (BUILT / ".lock").open("w") as lock:
