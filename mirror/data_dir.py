@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,9 @@ def owned(data_dir: Path) -> Iterator[None]:
     process dies. Raises: DataDirTaken."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A kubelet that made it for a pod let every user in, and layers of private images will be below.
+        if not any(data_dir.iterdir()) and data_dir.stat().st_uid == os.geteuid():
+            data_dir.chmod(0o700)
         file = (data_dir / LOCK_FILE).open("ab")
     except OSError as exc:
         raise DataDirTaken(

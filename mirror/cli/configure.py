@@ -16,7 +16,7 @@ from mirror.cli.options import command, print_warnings
 from mirror.settings import load, machine, resolve
 from mirror.settings.load import Flags
 from mirror.settings.model import StaleTags, Tags
-from mirror.settings.table import Command
+from mirror.settings.setting import Command
 
 if TYPE_CHECKING:
     from containerd.hosts.layout import Tags as HostsTags

@@ -27,6 +27,11 @@ _COMMANDS = {
     "serve": ("mirror.cli.serve", "serve", "The daemon."),
     "configure": ("mirror.cli.configure", "configure", "Make containerd ask the daemon first (hosts.toml)."),
     "cleanup": ("mirror.cli.cleanup", "cleanup", "Undo configure."),
+    "cleanup-wait": (
+        "mirror.cli.cleanup_wait",
+        "cleanup_wait",
+        "Wait until cleanup is done on many hosts.",
+    ),
     "version": ("mirror.cli.version", "version", "Release, Python and wire version."),
 }
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import click
 
 from mirror.settings.load import Flags
-from mirror.settings.table import Command, Setting, settings_of
+from mirror.settings.setting import Command, Setting
+from mirror.settings.table import settings_of
 
 
 def command(kind: Command, help_text: str, run: Callable[[Flags], int]) -> click.Command:

@@ -13,7 +13,7 @@ from mirror.cli.options import command
 from mirror.log import configure_logging
 from mirror.settings import load, machine, resolve, table
 from mirror.settings.load import Flags
-from mirror.settings.table import Command
+from mirror.settings.setting import Command
 from mirror.version import VERSION
 
 log = logging.getLogger(__name__)

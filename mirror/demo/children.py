@@ -21,7 +21,7 @@ from typing import Self
 import mirror
 from mirror.demo.errors import DemoFailed
 from mirror.demo.plan import CLEAN_UP_MAX_S
-from mirror.settings.table import ENVIRONMENT_PREFIX
+from mirror.settings.setting import ENVIRONMENT_PREFIX
 from mirror.store.disk_work import run_to_the_end
 
 # A daemon without open answers stops in a tenth of this.

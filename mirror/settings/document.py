@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mirror.settings.table import Command, Setting, settings_of
+from mirror.settings.setting import Command, Setting
+from mirror.settings.table import settings_of
 
 _HEAD = """\
 # Settings
@@ -25,6 +26,7 @@ _ABOUT = {
     Command.SERVE: "The daemon.",
     Command.CONFIGURE: "Writes containerd's hosts.toml files so that pulls ask the daemon first.",
     Command.CLEANUP: "Restores the hosts directory as it was before `peili configure`.",
+    Command.CLEANUP_WAIT: "Waits until `peili cleanup --stay-addr` is done on many hosts.",
 }
 
 

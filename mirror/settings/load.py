@@ -19,7 +19,8 @@ from enum import StrEnum
 from typing import TypeVar, cast
 
 from mirror.errors import SettingsError
-from mirror.settings.table import ENVIRONMENT_PREFIX, TABLE, Command, Setting, settings_of
+from mirror.settings.setting import ENVIRONMENT_PREFIX, Command, Setting
+from mirror.settings.table import TABLE, settings_of
 from mirror.settings.values import ValueInvalid
 
 Value = TypeVar("Value")

@@ -16,7 +16,7 @@ from mirror.secret import ClusterSecret, SecretInvalid, readable_by_others
 from mirror.settings import table
 from mirror.settings.model import ContainerdStoreSettings, DirectoryStoreSettings, ServeSettings
 from mirror.settings.resolve import Surroundings
-from mirror.settings.table import Setting
+from mirror.settings.setting import Setting
 
 DEFAULT_DATA_DIR = Path("/var/lib/peili")
 

@@ -195,4 +195,16 @@ class ConfigureSettings:
 
 @dataclass(frozen=True, slots=True)
 class CleanupSettings:
+    """`remove_data_dir` None: the data stays. `stay_addr` None: end when this host is clean."""
+
     hosts_dir: Path
+    remove_data_dir: Path | None
+    stay_addr: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupWaitSettings:
+    """`wait_for`: a name with the addresses of many, and the port where each says that it is clean."""
+
+    wait_for: Address
+    give_up_after_s: int

@@ -20,6 +20,7 @@ from mirror.settings.model import (
     Address,
     Bootstrap,
     CleanupSettings,
+    CleanupWaitSettings,
     ConfigureSettings,
     ContainerdStoreSettings,
     DirectoryStoreSettings,
@@ -33,9 +34,9 @@ from mirror.settings.model import (
     Switch,
     Tags,
 )
-from mirror.settings.table import Setting
+from mirror.settings.setting import Setting
 
-Settings = TypeVar("Settings", ServeSettings, ConfigureSettings, CleanupSettings)
+Settings = TypeVar("Settings", ServeSettings, ConfigureSettings, CleanupSettings, CleanupWaitSettings)
 
 # Below the data directory.
 STORE_FOLDER = "store"
@@ -121,7 +122,19 @@ def configure(values: Values, around: Surroundings) -> Resolved[ConfigureSetting
 
 
 def cleanup(values: Values, around: Surroundings) -> Resolved[CleanupSettings]:
-    settings = CleanupSettings(hosts_dir=_path(values.one(table.HOSTS_DIR), around))
+    stay_addr = values.maybe(table.STAY_ADDR)
+    settings = CleanupSettings(
+        hosts_dir=_path(values.one(table.HOSTS_DIR), around),
+        remove_data_dir=_maybe_path(values.maybe(table.REMOVE_DATA_DIR), around),
+        stay_addr=None if stay_addr is None else _listen(stay_addr, around),
+    )
+    return Resolved(settings, tuple(values.warnings))
+
+
+def cleanup_wait(values: Values) -> Resolved[CleanupWaitSettings]:
+    settings = CleanupWaitSettings(
+        wait_for=values.one(table.WAIT_FOR), give_up_after_s=values.one(table.GIVE_UP_AFTER)
+    )
     return Resolved(settings, tuple(values.warnings))
 
 

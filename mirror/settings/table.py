@@ -11,69 +11,22 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Generic, TypeVar
-
 from mirror.log import LogFormat, LogLevel
 from mirror.settings import values
 from mirror.settings.model import OriginUse, StaleTags, StoreKind, Switch, Tags, Verify
+from mirror.settings.setting import Command, Setting
 
-Value_co = TypeVar("Value_co", covariant=True)
-
-ENVIRONMENT_PREFIX = "PEILI_"
 # Below this not even one image of a few layers fits.
 CACHE_MIN_BYTES = 2**20
-
-
-class Command(StrEnum):
-    SERVE = "serve"
-    CONFIGURE = "configure"
-    CLEANUP = "cleanup"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting(Generic[Value_co]):
-    """`shape` stands for the value in help texts and tells its unit. `default` None: not set, and `unset`
-    says in words what that means. A repeatable setting's default is one value."""
-
-    name: str
-    shape: str
-    parse: Callable[[str], Value_co]
-    help: str
-    example: str
-    commands: frozenset[Command]
-    default: str | None = None
-    unset: str = ""
-    is_repeatable: bool = False
-    also: str = ""
-
-    @property
-    def flag(self) -> str:
-        return f"--{self.name}"
-
-    @property
-    def field(self) -> str:
-        return self.name.replace("-", "_")
-
-    @property
-    def variable(self) -> str:
-        return f"{ENVIRONMENT_PREFIX}{self.field.upper()}"
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """In the order in which they count."""
-        return (self.variable, self.also) if self.also else (self.variable,)
-
-    @property
-    def default_text(self) -> str:
-        """For people."""
-        return self.unset or self.default or ""
+# A shorter wait cannot see that a name's addresses stay the same; a longer one belongs into a person's hands.
+WAIT_MIN_S = 60
+WAIT_MAX_S = 24 * 3600
 
 
 _SERVE = frozenset({Command.SERVE})
 _HOSTS = frozenset({Command.CONFIGURE, Command.CLEANUP})
+_CLEANUP = frozenset({Command.CLEANUP})
+_CLEANUP_WAIT = frozenset({Command.CLEANUP_WAIT})
 _BOTH = frozenset({Command.SERVE, Command.CONFIGURE})
 
 STORE = Setting(
@@ -374,6 +327,48 @@ CONTAINERD_CONFIG_PATH = Setting(
     commands=_BOTH,
 )
 
+REMOVE_DATA_DIR = Setting(
+    name="remove-data-dir",
+    shape="PATH",
+    parse=values.path,
+    help="A data directory (--data-dir of serve) to remove as well, once its daemon has ended: node id, what is known "
+    "of peers and registries, cache and spool. What is not of peili stays in it. Not what PEILI_DATA_DIR says: a host "
+    "that serves has it, and must not lose its data for that.",
+    unset="none: the data stays",
+    example="/var/lib/peili",
+    commands=_CLEANUP,
+)
+STAY_ADDR = Setting(
+    name="stay-addr",
+    shape="ADDRESS:PORT",
+    parse=values.listen_address,
+    help="When this host is clean, do not end but say so there (GET /cleaned) until told to stop: what cleanup-wait "
+    "asks.",
+    unset="none: ends when this host is clean",
+    example=":29021",
+    commands=_CLEANUP,
+)
+WAIT_FOR = Setting(
+    name="wait-for",
+    shape="NAME:PORT",
+    parse=values.name_and_port,
+    help="A name with the addresses of the hosts that are cleaned, such as a headless Service, and the port of their "
+    "--stay-addr.",
+    default="peili-cleanup:29021",
+    example="cleanup.peili.svc:29021",
+    commands=_CLEANUP_WAIT,
+)
+GIVE_UP_AFTER = Setting(
+    name="give-up-after",
+    shape="SECONDS",
+    parse=values.seconds(WAIT_MIN_S, WAIT_MAX_S),
+    help="How long to wait for the hosts. Then those that did not answer are named, and the exit code is 1.",
+    # helm gives all hooks of an uninstall five minutes; the pods need some of them to start.
+    default="240",
+    example="3600",
+    commands=_CLEANUP_WAIT,
+)
+
 TABLE: tuple[Setting[object], ...] = (
     STORE,
     STORE_DIR,
@@ -404,6 +399,10 @@ TABLE: tuple[Setting[object], ...] = (
     ADD_REGISTRIES,
     STALE_TAGS,
     CONTAINERD_CONFIG_PATH,
+    REMOVE_DATA_DIR,
+    STAY_ADDR,
+    WAIT_FOR,
+    GIVE_UP_AFTER,
 )
 
 

@@ -36,6 +36,7 @@ _ADDRESS = re.compile(r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<plain>[^:\[\]]*)):(?P
 _HOST_NAME = re.compile(
     r"(?=.{1,253}\.?\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?"
 )
+_SECONDS = re.compile(r"[0-9]{1,9}")
 _CLUSTER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _NAMESPACE = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 
@@ -153,6 +154,28 @@ def _dns_bootstrap(text: str, rest: str) -> DnsBootstrap:
     if port == 0:
         raise _invalid(text, "has port 0: peers have a port of their own")
     return DnsBootstrap(name, port or 0)
+
+
+def name_and_port(text: str) -> Address:
+    """``NAME:PORT`` of others: a DNS name, or the address of one."""
+    host, port = _split(text)
+    name = _ip_address(host) or (host if _is_name(host) else None)
+    if name is None:
+        raise _invalid(text, "names no host: expected NAME:PORT, such as peili-cleanup:29021")
+    if port == 0:
+        raise _invalid(text, "has port 0: others have a port of their own")
+    return Address(name, port)
+
+
+def seconds(minimum_s: int, maximum_s: int) -> Callable[[str], int]:
+    """A parser of whole seconds."""
+
+    def parse(text: str) -> int:
+        if not _SECONDS.fullmatch(text) or not minimum_s <= int(text) <= maximum_s:
+            raise _invalid(text, f"is not a time: expected whole seconds, {minimum_s} to {maximum_s}")
+        return int(text)
+
+    return parse
 
 
 def path(text: str) -> PurePosixPath:

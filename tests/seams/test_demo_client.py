@@ -25,7 +25,7 @@ from mirror.oci.digest import Digest
 from mirror.settings import resolve
 from mirror.settings.load import read
 from mirror.settings.resolve import Surroundings
-from mirror.settings.table import Command
+from mirror.settings.setting import Command
 from mirror.store.base import Snapshot
 from mirror.store.directory_store import DirectoryStore
 from mirror.store.ingest_file import DigestMismatch

@@ -30,6 +30,7 @@ PURE = [
         ROOT / name
         for name in (
             "mirror/advertise/inventory.py",
+            "mirror/cleanup/rounds.py",
             "mirror/discovery/base.py",
             "mirror/origin/addresses.py",
             "mirror/origin/base.py",

@@ -18,7 +18,8 @@ from mirror.cli import main as program
 from mirror.cli.main import expected_errors, main, peili
 from mirror.errors import MirrorError, SettingsError
 from mirror.peer.wire import PEER_WIRE_VERSION
-from mirror.settings.table import Command, settings_of
+from mirror.settings.setting import Command
+from mirror.settings.table import settings_of
 from mirror.version import VERSION
 
 REPOSITORY = Path(__file__).parents[3]
@@ -63,7 +64,7 @@ def test_help_lists_every_command_without_loading_one(monkeypatch: pytest.Monkey
     result = invoke("--help")
     assert result.exit_code == 0
     listed = [line.split()[0] for line in result.output.partition("Commands:\n")[2].splitlines() if line]
-    assert listed == ["demo", "serve", "configure", "cleanup", "version"]
+    assert listed == ["demo", "serve", "configure", "cleanup", "cleanup-wait", "version"]
 
 
 @pytest.mark.parametrize("command", Command)

@@ -12,7 +12,7 @@ from mirror.errors import SettingsError
 from mirror.settings import table
 from mirror.settings.load import Flags, Origin, Values, read, split_list
 from mirror.settings.model import Address
-from mirror.settings.table import Command
+from mirror.settings.setting import Command
 
 
 def serve(flags: Flags | None = None, environment: dict[str, str] | None = None) -> Values:
@@ -187,5 +187,5 @@ def test_variables_of_other_commands_and_of_others_are_silent() -> None:
 
 def test_a_command_reads_only_its_own_settings() -> None:
     found = read(Command.CLEANUP, {}, {"PEILI_LOG_LEVEL": "loud", "PEILI_HOSTS_DIR": "/a"})
-    assert set(found.parsed) == {"hosts-dir"}
+    assert set(found.parsed) == {"hosts-dir", "remove-data-dir", "stay-addr"}
     assert found.one(table.HOSTS_DIR) == PurePosixPath("/a")

@@ -19,7 +19,7 @@ from mirror.errors import SettingsError
 from mirror.settings import machine, resolve
 from mirror.settings.load import read
 from mirror.settings.model import ServeSettings
-from mirror.settings.table import Command
+from mirror.settings.setting import Command
 
 REPOSITORY = Path(__file__).parents[3]
 SECRET = base64.b64encode(bytes(32)) + b"\n"
@@ -134,7 +134,7 @@ import os, sys
 from pathlib import Path
 from mirror.settings import machine, resolve
 from mirror.settings.load import read
-from mirror.settings.table import Command
+from mirror.settings.setting import Command
 data_dir = Path(sys.argv[1])
 flags = {"data_dir": sys.argv[1], "containerd_sock": sys.argv[2]}
 settings = resolve.serve(read(Command.SERVE, flags, {}), machine.surroundings(), data_dir).settings

@@ -11,7 +11,7 @@ from mirror.settings import resolve
 from mirror.settings.load import read
 from mirror.settings.model import ContainerdStoreSettings, ServeSettings
 from mirror.settings.resolve import Resolved, Surroundings
-from mirror.settings.table import Command
+from mirror.settings.setting import Command
 
 AROUND = Surroundings(working_dir=Path("/work dir"), has_ipv6=True, is_terminal=False)
 

@@ -16,7 +16,6 @@ from mirror.settings import resolve
 from mirror.settings.load import read
 from mirror.settings.model import (
     Address,
-    CleanupSettings,
     ConfigureSettings,
     ContainerdStoreSettings,
     DirectoryStoreSettings,
@@ -31,7 +30,7 @@ from mirror.settings.model import (
     Verify,
 )
 from mirror.settings.resolve import Resolved, Surroundings
-from mirror.settings.table import Command
+from mirror.settings.setting import Command
 
 AROUND = Surroundings(working_dir=Path("/work dir"), has_ipv6=True, is_terminal=False)
 DATA_DIR = Path("/default data")
@@ -402,11 +401,6 @@ def test_configure_needs_a_port() -> None:
         SettingsError, match=r"^--registry-addr: '127\.0\.0\.1:0' has port 0: containerd needs"
     ):
         configure(registry_addr="127.0.0.1:0")
-
-
-def test_cleanup() -> None:
-    values = read(Command.CLEANUP, {"hosts_dir": "/h"}, {})
-    assert resolve.cleanup(values, AROUND).settings == CleanupSettings(Path("/h"))
 
 
 def test_described_is_what_the_log_shows() -> None:

@@ -15,13 +15,15 @@ from mirror.settings.document import render
 from mirror.settings.load import Flags, read
 from mirror.settings.model import (
     CleanupSettings,
+    CleanupWaitSettings,
     ConfigureSettings,
     ContainerdStoreSettings,
     DirectoryStoreSettings,
     ServeSettings,
 )
 from mirror.settings.resolve import Surroundings
-from mirror.settings.table import TABLE, Command, Setting, settings_of
+from mirror.settings.setting import Command, Setting
+from mirror.settings.table import TABLE, settings_of
 
 REPOSITORY = Path(__file__).parents[3]
 AROUND = Surroundings(working_dir=Path("/"), has_ipv6=True, is_terminal=False)
@@ -39,6 +41,8 @@ def settle(command: Command, flags: Flags, environment: dict[str, str]) -> objec
             return resolve.configure(values, AROUND).settings
         case Command.CLEANUP:
             return resolve.cleanup(values, AROUND).settings
+        case Command.CLEANUP_WAIT:
+            return resolve.cleanup_wait(values).settings
 
 
 @pytest.mark.parametrize(("setting", "command"), EACH, ids=lambda it: getattr(it, "name", None))
@@ -97,7 +101,14 @@ def _fields(kind: type) -> Iterator[str]:
     yield from (field.name for field in dataclasses.fields(kind))
 
 
-MODELS = (ServeSettings, ContainerdStoreSettings, DirectoryStoreSettings, ConfigureSettings, CleanupSettings)
+MODELS = (
+    ServeSettings,
+    ContainerdStoreSettings,
+    DirectoryStoreSettings,
+    ConfigureSettings,
+    CleanupSettings,
+    CleanupWaitSettings,
+)
 
 
 @pytest.mark.parametrize("field", sorted({name for kind in MODELS for name in _fields(kind)}))
