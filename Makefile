@@ -6,7 +6,7 @@ PY := .venv/bin/python
 # The caller's umask and locale must not change a test.
 export LC_ALL := C.UTF-8
 
-.PHONY: help demo test test-all unit check format image protos locks docs bench-serve bench-splice bench-dht bench-herd bench-sim fuzz tools clean
+.PHONY: help demo test test-all unit check format image protos locks docs bench-serve bench-splice bench-dht bench-herd bench-sim fuzz tools kube-apiserver clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,8 +42,9 @@ protos: venv-dev ## regenerates containerd/api from its .proto files
 locks: venv-dev ## compiles requirements/*.txt from pyproject.toml
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/compile.sh
 
-docs: venv-dev ## regenerates docs/settings.md
+docs: venv-dev ## regenerates docs/settings.md and the values in helm/peili/README.md
 	@$(PY) -m mirror.settings --write
+	@$(PY) -m tests.support.chart_readme --write
 
 bench-serve: venv-dev tools ## idle memory, a manifest hit and a 1 GiB blob, next to nginx: one JSON line
 	@$(PY) -m tests.bench.serve $(ARGS)
@@ -68,8 +69,12 @@ fuzz: venv-dev ## ten minutes of coverage-guided fuzzing of the datagram path (F
 	@$(PY) -m tests.fuzz.datagram_corpus pack .fuzz
 
 tools: venv-dev ## fetches the real daemons that tests run, and the packages of the image, into .tools/
+	-@$(PY) -m tests.support.helm_tools >&2 || echo "the tests of the chart will be named as skipped" >&2
 	-@$(PY) -m tests.support.debs >&2 || echo "the suites that need these will be named as skipped" >&2
 	-@$(PY) -m tests.image.build --fetch >&2 || echo "the suites that need the image will be named as skipped" >&2
+
+kube-apiserver: venv-dev ## builds a real API server for the chart's matrix tests: some minutes, needs Go
+	@$(PY) -m tests.support.kube_apiserver_build
 
 clean: ## removes .venv, .tools and build
 	rm -rf .venv .tools build .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis

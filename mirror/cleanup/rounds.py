@@ -72,7 +72,7 @@ class Rounds:
         if self._last.troubles and not unclean:
             lines.append("  all of them answer, but not for long enough; wait longer (--give-up-after)")
         lines.append(
-            "see the logs of cleanup there; its pods stay, and go on when a host comes back "
-            "(docs/kubernetes.md, Uninstall)"
+            "those hosts may still point containerd at a port that refuses, which costs a pull nothing; to clean them: "
+            "docs/kubernetes.md, Hosts that were down"
         )
         return "\n".join(lines)

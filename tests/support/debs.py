@@ -58,7 +58,9 @@ RECIPES: Final[dict[str, Recipe]] = {
     "containerd-2.1": Recipe("sid", "containerd", _CONTAINERD),
     "dnsmasq": Recipe("bookworm", "dnsmasq-base", ("dnsmasq",)),
     "docker-registry": Recipe("bookworm", "docker-registry", ("docker-registry",)),
+    "etcd": Recipe("bookworm", "etcd-server", ("etcd",)),
     "nginx": Recipe("bookworm", "nginx", ("nginx",)),
+    "prometheus": Recipe("bookworm", "prometheus", ("promtool",)),
     # What containerd starts containers with; 1.1 is enough for each of the containerds above.
     "runc": Recipe("bookworm", "runc", ("runc",)),
     "skopeo": Recipe("bookworm", "skopeo", ("skopeo",)),
@@ -202,12 +204,8 @@ def _dependencies(deb: Path) -> list[str]:
 
 def _unpacked(tools: Path) -> dict[str, Unpacked]:
     """What versions.json records and the current recipes still ask for."""
-    try:
-        lines: dict[str, dict[str, object]] = json.loads((tools / "versions.json").read_text())
-    except FileNotFoundError:
-        return {}
     found: dict[str, Unpacked] = {}
-    for name, line in lines.items():
+    for name, line in _lines(tools).items():
         recipe = RECIPES.get(name)
         debs = line.get("debs")
         if recipe is None or not isinstance(debs, dict) or not (tools / name / "bin").is_dir():
@@ -217,10 +215,20 @@ def _unpacked(tools: Path) -> dict[str, Unpacked]:
     return found
 
 
+def _lines(tools: Path) -> dict[str, dict[str, object]]:
+    try:
+        lines: dict[str, dict[str, object]] = json.loads((tools / "versions.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return lines
+
+
 def _write_versions(tools: Path, unpacked: dict[str, Unpacked]) -> None:
     temporary = tools / "versions.json.new"
-    lines = {name: asdict(unpacked[name]) for name in sorted(unpacked)}
-    temporary.write_text(json.dumps(lines, indent=2) + "\n")
+    # Another checkout that shares this folder may know more recipes.
+    others = {name: line for name, line in _lines(tools).items() if name not in RECIPES}
+    lines = {**others, **{name: asdict(one) for name, one in unpacked.items()}}
+    temporary.write_text(json.dumps(dict(sorted(lines.items())), indent=2) + "\n")
     temporary.rename(tools / "versions.json")
 
 

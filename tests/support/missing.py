@@ -15,6 +15,8 @@ NO_NETNS: Final = "no-netns"
 NO_DEBIAN_SOURCES: Final = "no-debian-sources"
 NO_TOOLS: Final = "no-tools"
 NO_CGROUPS: Final = "no-cgroups"
+# kube-apiserver, which takes minutes to build and is made on demand only.
+NO_KUBE_APISERVER: Final = "no-kube-apiserver"
 # A skip that carries no code at all, made by a bare pytest.skip or skipif.
 UNCODED: Final = "uncoded"
 

@@ -1,0 +1,99 @@
+{{/* What the chart's pods and containers have in common. */}}
+
+{{/* A user's text as a pod's manifest takes it: Kubernetes reads $(NAME) and $$ in values and arguments. */}}
+{{- define "peili.literal" -}}
+{{- . | toString | replace "$" "$$" | quote -}}
+{{- end -}}
+
+{{/* on and off are booleans in YAML, unless somebody quoted them. */}}
+{{- define "peili.word" -}}
+{{- if kindIs "bool" . -}}
+{{- ternary "on" "off" . | quote -}}
+{{- else -}}
+{{- . | quote -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Spegel's are in upper case, and call a warning WARN. */}}
+{{- define "peili.logLevel" -}}
+{{- $level := lower .Values.peili.logLevel -}}
+{{- ternary "warning" $level (eq $level "warn") | quote -}}
+{{- end -}}
+
+{{/* Spegel's are addresses (https://ghcr.io), ours are names (ghcr.io). */}}
+{{- define "peili.mirrorArgs" -}}
+{{- range .Values.peili.mirroredRegistries }}
+- {{ include "peili.literal" (printf "--mirror=%s" (. | trimPrefix "https://" | trimPrefix "http://")) }}
+{{- end }}
+{{- end -}}
+
+{{/* Where the daemon listens for this host: a forwarded port ends at the pod's address, never at its loopback. */}}
+{{- define "peili.localHost" -}}
+{{- ternary "127.0.0.1" "" (eq .Values.network.mode "host") -}}
+{{- end -}}
+
+{{/* The host's network for what must be reached at the host's address. */}}
+{{- define "peili.podNetwork" -}}
+{{- if eq .Values.network.mode "host" -}}
+hostNetwork: true
+dnsPolicy: ClusterFirstWithHostNet
+{{- else -}}
+hostNetwork: false
+dnsPolicy: ClusterFirst
+{{- end -}}
+{{- end -}}
+
+{{/* Of every pod. Service links would put a variable for each Service of the namespace into it, some called PEILI_. */}}
+{{- define "peili.podBasics" -}}
+enableServiceLinks: false
+automountServiceAccountToken: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- end -}}
+
+{{/* Where the daemon runs, and so does what cleans up after it. */}}
+{{- define "peili.placement" -}}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Of every container. */}}
+{{- define "peili.containerBasics" -}}
+image: {{ include "peili.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+{{- end -}}
+
+{{/* The hosts directory, or the one above it, at the same path as on the host. */}}
+{{- define "peili.hostsMount" -}}
+{{- $directory := .Values.peili.containerdRegistryConfigPath | trimSuffix "/" -}}
+{{- $parent := dir $directory -}}
+{{- if and .Values.peili.mountHostsDirParent (ne $parent "/") -}}{{ $parent }}{{- else -}}{{ $directory }}{{- end -}}
+{{- end -}}
+
+{{/* The data directory, or the one above it. */}}
+{{- define "peili.dataRemovalMount" -}}
+{{- $directory := .Values.peili.dataDir | trimSuffix "/" -}}
+{{- $parent := dir $directory -}}
+{{- if and .Values.cleanup.mountDataDirParent (ne $parent "/") -}}{{ $parent }}{{- else -}}{{ $directory }}{{- end -}}
+{{- end -}}
