@@ -1,4 +1,4 @@
-"""The chart in a real API server, by real helm: install, upgrade, uninstall. No controllers and no kubelet are there."""
+"""The chart in a real API server, by real helm: install, upgrade, uninstall. There is no controller and no kubelet."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.chart_checks import faults
 from tests.support.chart_golden import GOLDEN, cases, golden_text
 from tests.support.chart_readme import values as documented
 from tests.support.helm_chart import (
@@ -20,6 +21,7 @@ from tests.support.helm_chart import (
     REPOSITORY,
     HelmError,
     Object,
+    objects,
     one,
     pod_specs,
     rendered,
@@ -87,12 +89,14 @@ OTHER: dict[str, Any] = {
     "serviceAccount.create": False,
     "network.mode": "hostPort",
     "service.metrics.enabled": False,
+    "peili.mountHostsDirParent": False,
     "peili.containerdMirrorAdd": False,
     "peili.tags": "peers",
     "livenessProbe.enabled": False,
     "cleanup.enabled": False,
 }
 BESIDES: dict[str, dict[str, Any]] = {
+    "peili.mountHostsDirParent": {"peili.containerdConfigPath": ""},
     "image.tag": {"image.digest": ""},
     "service.metrics.enabled": {"serviceMonitor.enabled": False, "podMonitor.enabled": False},
 }
@@ -225,6 +229,12 @@ def test_the_port_keeps_cleanup_off_a_host_where_the_daemon_still_is(
     assert ports["mirror-cleanup"] == {(30002, "TCP")} < ports["mirror"]
 
 
+def test_what_cleans_hosts_that_were_down_can_be_rendered_alone(home: Path) -> None:
+    """As docs/kubernetes.md says."""
+    told = run(4, "template", "peili", str(CHART), "--show-only", "templates/cleanup.yaml", home=home)
+    assert [it["kind"] for it in yaml.safe_load_all(told) if it] == ["Service", "DaemonSet", "Pod"]
+
+
 def test_hooks_in_order(case: Callable[[str], list[Object]]) -> None:
     hooks = [it for it in case("default") if "helm.sh/hook" in it["metadata"].get("annotations", {})]
     order = {
@@ -284,6 +294,36 @@ def test_one_directory_above_both_is_mounted_once(home: Path) -> None:
     values = {"peili": {"containerdRegistryConfigPath": "/srv/certs.d", "dataDir": "/srv/peili"}}
     cleanup = one(rendered(home, values), "DaemonSet", "cleanup")["spec"]["template"]["spec"]
     assert [it["hostPath"]["path"] for it in cleanup["volumes"]] == ["/srv"]
+
+
+def test_a_colon_needs_the_larger_mount(home: Path) -> None:
+    """Beside the hosts directory nothing could be written."""
+    values: dict[str, Any] = {"peili": {"mountHostsDirParent": False}}
+    spec = one(rendered(home, values), "DaemonSet", "peili")["spec"]["template"]["spec"]
+    for container in [*spec["initContainers"], *spec["containers"]]:
+        told = {it["name"]: it.get("value") for it in container["env"]}
+        assert told["PEILI_CONTAINERD_CONFIG_PATH"] == told["PEILI_HOSTS_DIR"] == "/etc/containerd/certs.d"
+    values["peili"]["containerdConfigPath"] = "/etc/containerd/certs.d:/etc/docker/certs.d"
+    with pytest.raises(HelmError, match=r"peili\.mountHostsDirParent: false mounts only the hosts directory"):
+        rendered(home, values)
+
+
+def test_a_package_renders_what_the_folder_does(home: Path, tmp_path: Path) -> None:
+    run(4, "package", str(CHART), "--destination", str(tmp_path), home=home)
+    (package,) = tmp_path.iterdir()
+    everything = str(CASES / "everything.yaml")
+    told = [
+        run(4, "template", "peili", str(chart), "--values", everything, home=home)
+        for chart in (package, CHART)
+    ]
+    assert told[0] == told[1]
+
+
+def test_the_longest_name_of_a_release(home: Path) -> None:
+    """helm takes 53 letters; DNS labels have 63."""
+    found = objects(template(4, home, release="r" * 53))
+    assert faults(found) == []
+    assert max(len(it["metadata"]["name"]) for it in found) <= 63
 
 
 def test_metrics_that_are_off_cannot_be_scraped(home: Path) -> None:

@@ -162,7 +162,10 @@ def _selectors(found: list[Object]) -> Iterator[str]:
             chosen = _chosen(it["spec"]["selector"], pods)
             yield from _only_one(where, chosen)
             ports = {
-                port["name"] for _, spec in chosen.values() for c in spec["containers"] for port in c["ports"]
+                port["name"]
+                for _, spec in chosen.values()
+                for c in spec["containers"]
+                for port in c.get("ports", [])
             }
             for port in it["spec"]["ports"]:
                 if port["targetPort"] not in ports:

@@ -97,3 +97,16 @@ resources:
 {{- $parent := dir $directory -}}
 {{- if and .Values.cleanup.mountDataDirParent (ne $parent "/") -}}{{ $parent }}{{- else -}}{{ $directory }}{{- end -}}
 {{- end -}}
+
+{{/* config_path as containerd has it. Where only the hosts directory is mounted it cannot have a colon, and is said to have
+none: else configure would write beside the hosts directory for containerd 2.2 and later. */}}
+{{- define "peili.configPath" -}}
+{{- $told := .Values.peili.containerdConfigPath -}}
+{{- if .Values.peili.mountHostsDirParent -}}
+{{- $told -}}
+{{- else if contains ":" $told -}}
+{{- fail "peili.mountHostsDirParent: false mounts only the hosts directory, and the files for peili.containerdConfigPath, which has a colon, stand beside it" -}}
+{{- else -}}
+{{- default .Values.peili.containerdRegistryConfigPath $told -}}
+{{- end -}}
+{{- end -}}
