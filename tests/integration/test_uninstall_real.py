@@ -1,5 +1,6 @@
-"""The uninstall of a small cluster: `peili cleanup` on each host, `peili cleanup-wait`, and a real DNS server whose list
-grows while hosts are cleaned. The times are those that users have.
+"""The uninstall of a small cluster: `peili cleanup` on each host, `peili cleanup-wait`, and a real DNS server.
+
+The server's list grows while hosts are cleaned. The times are those that users have.
 """
 
 from __future__ import annotations
