@@ -10,6 +10,7 @@ import asyncio
 import base64
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -170,6 +171,48 @@ async def test_with_the_smaller_mounts_empty_directories_stay(
     now = snapshot(host / "etc") | snapshot(host / "var")
     assert now.keys() - was.keys() == {"containerd/certs.d", "lib/peili"}
     assert {name: now[name] for name in was} == was
+
+
+async def helm_test(found: list[Object]) -> tuple[int | None, str]:
+    """What the container of the test's pod says, of the image's Python."""
+    (container,) = one(found, "Pod", "test")["spec"]["containers"]
+    python, *rest = container["command"]
+    assert python == "python3"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *rest,
+        *container["args"],
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    text, _ = await process.communicate()
+    return process.returncode, text.decode()
+
+
+async def test_the_test_of_the_chart_says_what_the_daemon_does(
+    host: Path, containerd: FakeContainerd, home: Path, tmp_path: Path
+) -> None:
+    values = values_for(host, containerd)
+    found = rendered(home, values)
+    (tmp_path / "secret").write_bytes(base64.b64decode(one(found, "Secret")["data"]["secret"]))
+    daemon = spec_of(found, "peili")
+    make_host_paths(daemon)
+    url = f"http://127.0.0.1:{values['service']['admin']['port']}"
+    async with container_process(
+        daemon, "daemon", tmp_path / "daemon.log", {"cluster-secret": tmp_path}
+    ) as process:
+        await process.said("serving containerd")
+        code, text = await helm_test(found)
+        ready = await ask(f"{url}/readyz")
+        # Its Service has no name here: it may say that no other node was reached.
+        assert (code == 0) is (ready.status == 200) and text.startswith(ready.body.decode())
+        assert '"peer_wire_version"' in text
+        await containerd.stop()
+        await process.said("containerd socket .* not there")
+        code, text = await helm_test(found)
+        assert code == 1 and text.startswith("containerd socket ")
+    code, text = await helm_test(found)
+    assert code == 1 and text.startswith(f"{url} does not answer: ")
 
 
 async def test_a_restart_of_containerd_does_not_lose_the_socket(
