@@ -61,9 +61,9 @@ class Reports:
     def _look(self) -> None:
         progress = self._offer()
         told, is_any = self._told, progress.is_any
-        is_same = not is_any and not told.is_any and progress.prefix_bytes == told.prefix_bytes
-        is_hopeful = self._mesh.is_hopeful(self._is_useless)
-        if is_same and is_hopeful:
+        # Looks at all neighbours: not while somebody has more, after each piece.
+        is_hopeful = not is_any and self._mesh.is_hopeful(self._is_useless)
+        if is_hopeful and not told.is_any and progress.prefix_bytes == told.prefix_bytes:
             # Somebody is being asked, or has nothing yet: that is no end.
             return
         if is_any:
