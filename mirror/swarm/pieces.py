@@ -2,8 +2,8 @@
 
 Rules
 1. The layout follows from the size alone, so that all hosts of a cluster cut a blob alike: the piece is a 256th of the
-   blob, rounded up to a power of two, at least 1 MiB and at most 8 MiB. That gives 128 to 256 pieces between 128 MiB
-   and 2 GiB.
+   blob, rounded up to a power of two, at least 512 KiB and at most 8 MiB. That gives 128 to 256 pieces between
+   64 MiB and 2 GiB.
 2. The last piece is short where the size is no multiple. A blob below one piece is one piece; an empty one has none.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mirror.oci.byterange import ByteSpan
 
 # Below, a request costs more than what it brings.
-PIECE_MIN_BYTES = 1024 * 1024
+PIECE_MIN_BYTES = 512 * 1024
 # Above, a reader waits too long for a piece, and one bad piece costs too much.
 PIECE_MAX_BYTES = 8 * 1024 * 1024
 # More pieces do not make a herd faster, fewer make it slower.

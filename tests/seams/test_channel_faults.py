@@ -72,9 +72,9 @@ GARBAGE = {
     "too many frames": b"\x01\xdc\x02\x01" + b"\x91\x01" * 513,
     "a short frame": b"\x01\x91\x91\x05",
     "an unordered range": message(frames.Open(0, str(D), 1 << 30, [(5, 9), (9, 10)], False)),
-    "a piece too many": message(frames.Open(0, str(D), 4 << 20, [(0, 5)], False)),
-    "spare bits": message(frames.Open(0, str(D), 4 << 20, b"\x08", False)),
-    "a long bitfield": message(frames.Open(0, str(D), 4 << 20, b"\x80\x00", False)),
+    "a piece too many": message(frames.Open(0, str(D), 4 << 19, [(0, 5)], False)),
+    "spare bits": message(frames.Open(0, str(D), 4 << 19, b"\x08", False)),
+    "a long bitfield": message(frames.Open(0, str(D), 4 << 19, b"\x80\x00", False)),
     "pieces of no size": message(frames.Open(0, str(D), 0, b"\x80", False)),
     "one stream for two": message(
         frames.Open(0, str(D), 0, b"", False), frames.Open(0, str(Digest.of(b"x")), 0, b"", False)
@@ -380,8 +380,8 @@ async def test_the_next_version_may_call() -> None:
         await ws.send_bytes(bytes((frames.CHANNEL_VERSION + 1,)) + frames.encode_hello(HELLO)[1:])
         await ws.receive()
         assert (await ws.receive()).data == KEEP
-        await ws.send_bytes(message(frames.Open(0, str(D), 4 << 20, [(0, 4)], True)))
-        assert await one.hears(PeerHolds) == PeerHolds(D, 4 << 20, Bitfield.full(4), True)
+        await ws.send_bytes(message(frames.Open(0, str(D), 4 << 19, [(0, 4)], True)))
+        assert await one.hears(PeerHolds) == PeerHolds(D, 4 << 19, Bitfield.full(4), True)
 
 
 async def raw_http(answer: bytes) -> tuple[asyncio.Server, int]:

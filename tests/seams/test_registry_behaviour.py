@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from mirror.oci.digest import Digest
+from mirror.swarm.pieces import PIECE_MIN_BYTES
 from tests.support.faulty_peer import Fault, faulty_peer
 from tests.support.mirror_host import MirrorHost, ask, mirror_host
 
@@ -54,12 +55,15 @@ async def raw(host: MirrorHost, head: str) -> tuple[bytes, bool]:
 
 async def test_a_body_that_cannot_go_on_ends_by_fin() -> None:
     """A reset fails the pull at once, on every version; after FIN containerd goes on at the next host (measured)."""
-    async with faulty_peer(BLOB, Fault.FIN, 3_000_000) as dying, mirror_host(peers=[dying.peer]) as host:
+    async with (
+        faulty_peer(BLOB, Fault.FIN, 5 * PIECE_MIN_BYTES + 300_000) as dying,
+        mirror_host(peers=[dying.peer]) as host,
+    ):
         received, by_fin = await raw(host, f"GET /v2/a/blobs/{D} HTTP/1.1")
     assert by_fin
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
-    assert body == BLOB[: 2 * MIB], "the pieces that had arrived are delivered before the end"
+    assert body == BLOB[: 5 * PIECE_MIN_BYTES], "the pieces that had arrived are delivered before the end"
 
 
 async def test_what_was_written_before_the_end_still_leaves() -> None:

@@ -22,11 +22,10 @@ from mirror.peer.news import News
 from mirror.swarm.bitfield import Bitfield
 from mirror.swarm.events import Event
 from mirror.swarm.params import SwarmParams
-from mirror.swarm.pieces import PieceLayout
+from mirror.swarm.pieces import PIECE_MIN_BYTES, PieceLayout
 
-MIB = 1024 * 1024
 D = Digest.of(b"a layer")
-LAYOUT = PieceLayout.of(4 * MIB)
+LAYOUT = PieceLayout.of(4 * PIECE_MIN_BYTES)
 SIZE = LAYOUT.size_bytes
 
 

@@ -12,10 +12,9 @@ from mirror.peer.frames import DeclineReason, LeaveReason
 from mirror.peer.news import ChannelEnd, News
 from mirror.swarm.bitfield import Bitfield
 from mirror.swarm.events import GoneReason, Have, SourceFound, SourceGone, SourceKind, SourceState
-from mirror.swarm.pieces import PieceLayout
+from mirror.swarm.pieces import PIECE_MIN_BYTES, PieceLayout
 from tests.support.mesh_bed import (
     LAYOUT,
-    MIB,
     SIZE,
     D,
     MeshBed,
@@ -138,10 +137,10 @@ async def test_what_was_said_before_the_swarm_began_is_told_then() -> None:
 async def test_a_neighbour_with_another_size_is_no_source() -> None:
     bed = MeshBed()
     bed.mesh.begin(LAYOUT)
-    channel = bed.holder(1, 0, size_bytes=3 * MIB)
+    channel = bed.holder(1, 0, size_bytes=3 * PIECE_MIN_BYTES)
     bed.mesh.heard(channel, news.PeerHas(D, (1,)))
     assert bed.new_events() == []
-    assert bed.mesh.sizes() == {3 * MIB}
+    assert bed.mesh.sizes() == {3 * PIECE_MIN_BYTES}
 
 
 async def test_a_complete_peer_that_names_another_size_does_not_count() -> None:
@@ -150,10 +149,10 @@ async def test_a_complete_peer_that_names_another_size_does_not_count() -> None:
     bed.mesh.complete(peer(1))
     await bed.calls_end()
     bed.new_events()
-    bed.mesh.told_size(str(peer(1)), 3 * MIB)
+    bed.mesh.told_size(str(peer(1)), 3 * PIECE_MIN_BYTES)
     assert bed.new_events() == [SourceGone(str(peer(1)), GoneReason.CLOSED)]
     assert not bed.mesh.is_hopeful(none_useless)
-    bed.mesh.begin(PieceLayout.of(3 * MIB))
+    bed.mesh.begin(PieceLayout.of(3 * PIECE_MIN_BYTES))
     assert bed.new_events() == [SourceFound(str(peer(1)), SourceKind.PEER, True, 0)]
 
 

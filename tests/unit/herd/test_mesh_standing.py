@@ -12,9 +12,9 @@ from mirror.peer.news import ChannelEnd
 from mirror.swarm.bitfield import Bitfield
 from mirror.swarm.events import GoneReason, SourceGone
 from mirror.swarm.lone_stream import Standing
+from mirror.swarm.pieces import PIECE_MIN_BYTES
 from tests.support.mesh_bed import (
     LAYOUT,
-    MIB,
     D,
     MeshBed,
     channel_to,
@@ -33,7 +33,7 @@ async def test_of_those_who_have_it_whole_the_least_loaded_comes_first() -> None
     for number, load_ratio in ((1, 0.5), (2, 0.25), (3, 1.0)):
         bed.mesh.heard(bed.holder(number, 0, 1, 2, 3), news.PeerLoad(load_ratio))
     bed.holder(4, 0, 1, 2)
-    bed.holder(5, 0, 1, 2, size_bytes=3 * MIB)
+    bed.holder(5, 0, 1, 2, size_bytes=3 * PIECE_MIN_BYTES)
     names = [str(peer(number)) for number in (2, 1, 3)]
     assert bed.mesh.standing(none_useless) == Standing(names, [], 2)
     without = bed.mesh.standing(lambda name: name == str(peer(1)))
@@ -55,7 +55,7 @@ async def test_hearsay_comes_behind_and_is_unheard_while_it_is_called() -> None:
     bed.holder(3, 0, 1, 2, 3)
     bed.mesh.complete(peer(1))
     bed.mesh.complete(peer(2))
-    bed.mesh.told_size(str(peer(2)), 3 * MIB)
+    bed.mesh.told_size(str(peer(2)), 3 * PIECE_MIN_BYTES)
     first, *rest = bed.mesh.standing(none_useless).completes
     assert (first, rest) == (str(peer(3)), [str(peer(1))])
     assert bed.mesh.standing(none_useless).unheard == [str(peer(1)), str(peer(2))]

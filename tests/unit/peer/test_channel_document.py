@@ -131,7 +131,7 @@ def test_the_reasons(kind: type[LeaveReason] | type[DeclineReason], heading: str
 
 def test_the_pieces() -> None:
     rows = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \|$", TEXT, re.MULTILINE)
-    assert len(rows) == 9
+    assert len(rows) == 11
     for size_bytes, piece_bytes, count in ((int(a), int(b), int(c)) for a, b, c in rows):
         layout = PieceLayout.of(size_bytes)
         assert (layout.piece_bytes, layout.count) == (piece_bytes, count)

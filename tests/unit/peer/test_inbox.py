@@ -14,10 +14,11 @@ from mirror.peer.inbox import Inbox
 from mirror.peer.news import News
 from mirror.peer.outbox import Outbox
 from mirror.swarm.bitfield import Bitfield
+from mirror.swarm.pieces import PIECE_MIN_BYTES
 
 D = Digest.of(b"layer")
 OTHER = Digest.of(b"other")
-SIZE = 12 * 2**20  # twelve pieces
+SIZE = 12 * PIECE_MIN_BYTES
 
 
 class Side:

@@ -7,18 +7,20 @@ from hypothesis import strategies as st
 from mirror.oci.byterange import ByteSpan
 from mirror.swarm.pieces import PIECE_MAX_BYTES, PIECE_MIN_BYTES, PieceLayout
 
-MIB, GIB = 1024**2, 1024**3
+HALF, MIB, GIB = 512 * 1024, 1024**2, 1024**3
 
 
 @pytest.mark.parametrize(
     ("size_bytes", "piece_bytes", "count"),
     [
-        (0, MIB, 0),
-        (1, MIB, 1),
-        (MIB - 1, MIB, 1),
-        (MIB, MIB, 1),
-        (MIB + 1, MIB, 2),
-        (64 * MIB, MIB, 64),
+        (0, HALF, 0),
+        (1, HALF, 1),
+        (HALF - 1, HALF, 1),
+        (HALF, HALF, 1),
+        (HALF + 1, HALF, 2),
+        (64 * MIB, HALF, 128),
+        (128 * MIB, HALF, 256),
+        (128 * MIB + 1, MIB, 129),
         (256 * MIB, MIB, 256),
         (256 * MIB + 1, 2 * MIB, 129),
         (456 * MIB, 2 * MIB, 228),
