@@ -8,7 +8,7 @@ from mirror.settings.table import settings_of
 _HEAD = """\
 # Settings
 
-Generated from `mirror/settings/table.py` by `python -m mirror.settings --write`; do not edit.
+Generated from `mirror/settings/table.py` by `make docs`; do not edit.
 
 A flag wins over its environment variable, and the variable over the default. An empty variable counts as
 not set. A repeatable flag is given once for each value; its variable holds the values with commas between

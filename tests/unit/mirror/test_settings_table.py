@@ -135,7 +135,7 @@ def _attributes_read(file: Path) -> set[str]:
 
 def test_the_page_is_current() -> None:
     assert generator.PAGE == REPOSITORY / "docs" / "settings.md"
-    assert generator.PAGE.read_text() == render(), "run python -m mirror.settings --write"
+    assert generator.PAGE.read_text() == render(), "run make docs"
 
 
 def test_the_page_names_every_setting_once_a_command() -> None:
