@@ -1,0 +1,170 @@
+"""Who runs each command of the documentation, by its exact text: a test that runs it as it is written, a test of
+something else that runs the same, or nobody, for a reason that is said.
+
+Runs nothing: tests/integration/test_documented_commands.py does, test_commands_not_run.py looks at the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# The first lines of blocks that hold no commands.
+NOT_COMMANDS: Final = frozenset(
+    {
+        "          registry                 host 1 pulls app:v1 from the registry",
+        '[plugins."io.containerd.grpc.v1.cri".registry]        # containerd 1.x',
+        'key    = BLAKE2s-256(key = secret, person = "dht", message = cluster name in UTF-8)',
+        "tag = BLAKE2b-128(key = key, person = first 16 bytes of BLAKE2s-256(cluster name in UTF-8), message =",
+        'subkey = BLAKE2s-256(key = secret, person = "peerhttp", message = cluster name in UTF-8)',
+        "Authorization: Peili v=1,k=<key id>,t=<Unix seconds>,n=<node id or ->,m=<MAC>",
+        "MAC = BLAKE2s-128(key = subkey, message = lines joined by LF, no LF at the end)",
+        "Peili-Challenge: v=1,k=<key id>,t=<Unix seconds>,n=<node id>,m=<MAC>",
+        "GET /peer/v1/channel",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """`test`: the one of test_documented_commands.py that runs it, letter by letter."""
+
+    test: str
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """`test`: path::name of the one that runs the same, with other names or places."""
+
+    test: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotRun:
+    """`objects`: kind/name of what it names, which the chart must make."""
+
+    why: str
+    objects: tuple[str, ...] = ()
+
+
+CLUSTER: Final = "needs a cluster"
+MINUTES: Final = "takes minutes, and fetches packages or measures"
+SUITE: Final = "runs the tests, of which this is one"
+MENTION: Final = "a name in a sentence"
+
+# The groups of what is run here, in their order.
+SECRET: Final = "head -c 32 /dev/urandom | base64 > SECRET"
+CONFIGURE: Final = "peili configure"
+SERVE: Final = "peili serve --cluster-secret-file SECRET --bootstrap static:10.0.0.11:29021"
+STATUS: Final = "curl 127.0.0.1:29022/api/v1/status"
+CLEANUP: Final = "peili cleanup"
+REMOVE: Final = "peili cleanup --remove-data-dir /var/lib/peili"
+STALE_TAGS: Final = "peili configure --stale-tags on"
+DUMP: Final = "containerd config dump | grep -A1 'cri.*registry]$'"
+WHOLE_DUMP: Final = "containerd config dump"
+IMPORT: Final = "ctr -n k8s.io image import build/image.tar"
+LINE: Final = "head -c 32 /dev/urandom | base64"
+PATCH: Final = (
+    "kubectl -n peili-system patch secret peili-cluster --patch "
+    '"{\\"data\\":{\\"secret\\":\\"$(base64 -w0 LINES)\\"}}"'
+)
+CREATE_SECRET: Final = (
+    "kubectl create secret generic peili-cluster --namespace peili-system "
+    '--from-literal=secret="$(head -c 32 /dev/urandom | base64)"'
+)
+CLEAN_AGAIN: Final = (
+    "helm template peili helm/peili --namespace peili-system --values YOUR-VALUES "
+    "--show-only templates/cleanup.yaml | kubectl apply -f -"
+)
+
+ON_HOSTS: Final = Here("test_two_hosts_are_set_up_looked_at_and_left_as_they_were")
+ON_ONE: Final = Here("test_what_needs_no_host")
+KUBECTL: Final = Here("test_what_kubectl_is_told")
+
+TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
+    SECRET: ON_HOSTS,
+    CONFIGURE: ON_HOSTS,
+    SERVE: ON_HOSTS,
+    STATUS: ON_HOSTS,
+    CLEANUP: ON_HOSTS,
+    REMOVE: ON_HOSTS,
+    STALE_TAGS: ON_HOSTS,
+    DUMP: ON_HOSTS,
+    WHOLE_DUMP: ON_HOSTS,
+    IMPORT: Here("test_the_image_is_imported_under_the_name_that_is_said"),
+    LINE: ON_ONE,
+    "peili version": ON_ONE,
+    "peili seed": ON_ONE,
+    "peili scheduler": ON_ONE,
+    # kubectl itself is a recorder there: what the shell makes of the line is looked at.
+    PATCH: KUBECTL,
+    CREATE_SECRET: KUBECTL,
+    CLEAN_AGAIN: KUBECTL,
+    "peili serve": NotRun(MENTION),
+    "peili cleanup --stay-addr": NotRun(MENTION),
+    "ctr image import": NotRun(MENTION),
+    "ctr run": NotRun(MENTION),
+    "make demo": Elsewhere(
+        "tests/seams/test_demo_command.py::test_the_origin_sends_one_copy_and_peers_the_rest"
+    ),
+    "make docs": Elsewhere("tests/chart/test_docs.py::test_the_generator_prints_or_writes"),
+    "make image": Elsewhere(
+        "tests/integration/test_image_real.py::test_hosts_pull_from_each_other_through_daemons_in_containers"
+    ),
+    "make test": NotRun(SUITE),
+    "make unit": NotRun(SUITE),
+    "make test-all": NotRun(SUITE),
+    "TEST_EXPECT_SKIPS=no-root,no-netns make test": NotRun(SUITE),
+    "make check": NotRun("a minute, beside the tests"),
+    "make locks": NotRun("asks the package index, and writes the lock files"),
+    "make protos": NotRun("writes generated files; make check compares them"),
+    "make kube-apiserver": NotRun(MINUTES),
+    'make image ARGS="--platform linux/amd64 --platform linux/arm64"': NotRun(MINUTES),
+    "make bench-serve": NotRun(MINUTES),
+    "make bench-splice": NotRun(MINUTES),
+    "make bench-dht": NotRun(MINUTES),
+    "make bench-sim": NotRun(MINUTES),
+    "make bench-herd": NotRun(MINUTES),
+    'make bench-herd ARGS="--hosts 5"': NotRun(MINUTES),
+    'make bench-herd ARGS="--memory-max 128MiB …"': NotRun(MINUTES),
+    "requirements/venv.sh run": NotRun("makes the .venv that runs this"),
+    ".venv/bin/python -m tests.support.chart_golden": NotRun("writes files that tests/chart compares"),
+    "skopeo copy oci:build/image docker://…": NotRun("the registry is the reader's"),
+    "helm install peili helm/peili --namespace peili-system --create-namespace "
+    "--set image.repository=YOUR-REGISTRY/peili": NotRun(CLUSTER),
+    "helm install peili helm/peili --namespace peili-system --create-namespace "
+    "--set image.repository=registry.example/peili": NotRun(CLUSTER),
+    "helm install peili helm/peili --namespace peili-system --set image.repository=YOUR-REGISTRY/peili": (
+        NotRun(CLUSTER)
+    ),
+    "helm install peili helm/peili": NotRun(CLUSTER),
+    "helm test peili --namespace peili-system --logs": Elsewhere(
+        "tests/chart/test_kube.py::test_a_test_pod_is_made_and_taken_away"
+    ),
+    "helm uninstall peili --namespace peili-system": Elsewhere(
+        "tests/chart/test_kube.py::test_an_uninstall_waits_for_all_hosts"
+    ),
+    "helm uninstall": Elsewhere("tests/chart/test_kube.py::test_an_uninstall_waits_for_all_hosts"),
+    "helm rollback": Elsewhere("tests/chart/test_kube.py::test_a_secret_is_made_once_and_stays"),
+    "helm upgrade": Elsewhere("tests/chart/test_kube.py::test_a_secret_is_made_once_and_stays"),
+    "helm template": Elsewhere("tests/chart/test_render.py::test_both_majors_render_alike"),
+    "helm uninstall spegel": NotRun("needs a cluster with Spegel"),
+    "kubectl create namespace peili-system": NotRun(CLUSTER),
+    "kubectl label namespace peili-system pod-security.kubernetes.io/enforce=privileged": NotRun(CLUSTER),
+    "kubectl -n peili-system port-forward POD 29022": NotRun(CLUSTER),
+    "kubectl -n peili-system rollout restart daemonset/peili": NotRun(CLUSTER, ("DaemonSet/peili",)),
+    "kubectl -n peili-system get pods -l app.kubernetes.io/component=cleanup -o wide": NotRun(CLUSTER),
+    "kubectl -n peili-system delete daemonset,service,pod "
+    "-l 'app.kubernetes.io/component in (cleanup,cleanup-wait)'": NotRun(CLUSTER),
+    "kubectl -n peili-system logs peili-cleanup-wait": NotRun(CLUSTER, ("Pod/peili-cleanup-wait",)),
+}
+
+
+def rows(program: str, *kinds: type[Here | Elsewhere | NotRun]) -> list[str]:
+    found = [
+        text
+        for text, row in TABLE.items()
+        if program in text.split()[:2] and isinstance(row, kinds or (Here, Elsewhere, NotRun))
+    ]
+    assert found
+    return found
