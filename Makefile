@@ -42,8 +42,9 @@ protos: venv-dev ## regenerates containerd/api from its .proto files
 locks: venv-dev ## compiles requirements/*.txt from pyproject.toml
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/compile.sh
 
-docs: venv-dev ## regenerates docs/settings.md and the values in helm/peili/README.md
+docs: venv-dev ## regenerates docs/settings.md, docs/api and the values in helm/peili/README.md
 	@$(PY) -m mirror.settings --write
+	@$(PY) -m mirror.admin --write
 	@$(PY) -m tests.support.chart_readme --write
 
 bench-serve: venv-dev tools ## idle memory, a manifest hit and a 1 GiB blob, next to nginx: one JSON line

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,7 @@ from mirror.herd.herd import Herd
 from mirror.herding import HerdAround, herding, ingests_of
 from mirror.identity import Identity, begin
 from mirror.ingest.base import IngestWatch
+from mirror.insight import InsightAround, views
 from mirror.keep.containerd_fates import ContainerdFates
 from mirror.keep.layer_keeper import LayerKeeper
 from mirror.metrics import Metrics
@@ -38,7 +39,7 @@ from mirror.peer.client import PeerClient
 from mirror.peer.server import CONNECTIONS, PeerServer
 from mirror.peer.slots import UploadSlots
 from mirror.peer.strangers import Strangers
-from mirror.peer.wire import PEER_WIRE_VERSION
+from mirror.peer.tally import PeerTally
 from mirror.registry.content import Content
 from mirror.registry.fallback import OriginFailures
 from mirror.registry.manifests import ManifestCache
@@ -114,7 +115,7 @@ class Daemon:
             peer_port: int = sockets["peer"].getsockname()[1]
             dht = self._dht(identity, secret, peer_port)
             own = own_peers(settings.peer_addr.host, peer_port, settings.advertise_addr)
-            discovery, metrics = DhtDiscovery(dht, own), Metrics()
+            discovery, metrics, tally = DhtDiscovery(dht, own), Metrics(), PeerTally()
             ports = [it.getsockname()[1] for it in sockets.values()]
             around = Around(store, discovery, client, metrics, lambda: len(dht.members), ports)
             upstream = await stack.enter_async_context(origins(settings, around))
@@ -128,17 +129,20 @@ class Daemon:
                 client,
                 strangers,
                 metrics,
+                tally,
                 identity.node,
                 peer_port,
             )
             herd, channels = await stack.enter_async_context(herding(settings, herd_around))
             keeper = self._keeper(store, ingests)
             parts = self._parts(
-                around, dht, discovery, upstream, keys, identity, strangers, herd, channels, keeper
+                around, dht, discovery, upstream, keys, identity, strangers, herd, channels, keeper, tally
             )
             peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S, limits=CONNECTIONS)
             registry = Listener(parts.registry.app, sockets["registry"], drain_s=DRAIN_S)
-            admin = Listener(self._admin(parts, identity).app, sockets["admin"], drain_s=ADMIN_DRAIN_S)
+            admin = Listener(
+                self._admin(parts, channels, tally, identity).app, sockets["admin"], drain_s=ADMIN_DRAIN_S
+            )
             aside = [admin]
             if "metrics" in sockets:
                 aside.append(Listener(metrics_app(parts.metrics), sockets["metrics"], drain_s=ADMIN_DRAIN_S))
@@ -251,6 +255,7 @@ class Daemon:
         herd: Herd,
         channels: Channels,
         keeper: LayerKeeper | None,
+        tally: PeerTally,
     ) -> _Parts:
         settings, store, metrics = self._settings, around.store, around.metrics
         metrics.show_dht(dht)
@@ -261,6 +266,11 @@ class Daemon:
         tags = TagRequests(upstream.tags, content, failures, metrics)
         answerers = Answerers(content, tags, failures, upstream.saw_registry)
         policy = Policy(settings.mirrors, settings.filters, settings.protect)
+
+        def served(address: str, count_bytes: int) -> None:
+            metrics.peer_served_bytes.inc(count_bytes)
+            tally.served(address, count_bytes)
+
         return _Parts(
             store,
             dht,
@@ -275,7 +285,7 @@ class Daemon:
                 keys,
                 identity.node,
                 time.time,
-                metrics.peer_served_bytes.inc,
+                served,
                 strangers,
                 upstream.keeper.told,
                 channels.accept,
@@ -285,36 +295,21 @@ class Daemon:
             metrics,
         )
 
-    def _admin(self, parts: _Parts, identity: Identity) -> AdminServer:
-        def unready() -> list[str]:
-            reasons = [parts.store.unavailable, parts.discovery.unready]
-            if self._stopping.is_set():
-                reasons.append("stopping")
-            return [reason for reason in reasons if reason is not None]
-
-        def status() -> Mapping[str, object]:
-            value = parts.metrics.value
-            return {
-                "version": VERSION,
-                "peer_wire_version": PEER_WIRE_VERSION,
-                "node_id": str(identity.node),
-                "cluster": self._settings.cluster,
-                "unready": unready(),
-                "members": len(parts.dht.members),
-                "records": len(parts.dht.records),
-                "isolated": parts.dht.is_isolated,
-                "trouble": parts.discovery.trouble,
-                "announced_digests": parts.advertiser.announced_count,
-                "announced_tags": parts.origins.keeper.announced_count,
-                "bytes_from_local": value("peili_bytes_total", source="local"),
-                "bytes_from_peers": value("peili_bytes_total", source="peer"),
-                "bytes_from_origin": value("peili_bytes_total", source="origin"),
-                "bytes_received_from_peers": value("peili_peer_received_bytes_total"),
-                "bytes_spliced": value("peili_spliced_bytes_total"),
-                "bytes_served_to_peers": value("peili_peer_served_bytes_total"),
-            }
-
-        return AdminServer(unready, status, self._settings.admin_addr.host)
+    def _admin(self, parts: _Parts, channels: Channels, tally: PeerTally, identity: Identity) -> AdminServer:
+        around = InsightAround(
+            store=parts.store,
+            dht=parts.dht,
+            discovery=parts.discovery,
+            channels=channels,
+            herd=parts.herd,
+            tags=parts.origins.keeper,
+            advertiser=parts.advertiser,
+            metrics=parts.metrics,
+            tally=tally,
+            node=identity.node,
+            is_stopping=self._stopping.is_set,
+        )
+        return AdminServer(views(self._settings, around), self._settings.admin_addr.host)
 
 
 def _bound(name: str, address: Address) -> socket.socket:

@@ -33,6 +33,7 @@ from mirror.peer.client import PeerClient
 from mirror.peer.news import News
 from mirror.peer.strangers import Strangers
 from mirror.peer.streams import PeerStreams
+from mirror.peer.tally import PeerTally
 from mirror.relay.spool import Spool
 from mirror.settings.model import ContainerdStoreSettings, OriginUse, ServeSettings, Verify
 from mirror.steer.claims import Claims
@@ -55,6 +56,7 @@ class HerdAround:
     client: PeerClient
     strangers: Strangers
     metrics: Metrics
+    tally: PeerTally
     node: NodeId
     peer_port: int
 
@@ -77,6 +79,10 @@ async def herding(settings: ServeSettings, around: HerdAround) -> AsyncIterator[
         def on_news(channel: Channel, told: News) -> None:
             made[0].on_news(channel, told)
 
+        def received(peer: Peer, count_bytes: int) -> None:
+            around.metrics.peer_received_bytes.inc(count_bytes)
+            around.tally.received(peer, count_bytes)
+
         channels = Channels(Me(around.node, around.peer_port, ""), dialer, on_news, around.strangers, params)
         claims: Claims = PlainClaims(find_with(around.discovery))
         if settings.origin is OriginUse.STEER:
@@ -90,7 +96,7 @@ async def herding(settings: ServeSettings, around: HerdAround) -> AsyncIterator[
             store=around.store,
             spool=spool,
             announced=around.discovery.flush,
-            count_bytes=around.metrics.peer_received_bytes.inc,
+            count_bytes=received,
             clock=time.monotonic,
             streams=_streams(settings, around),
         )

@@ -1,4 +1,4 @@
-"""Health and status for probes and operators, and the metrics page. Read-only.
+"""Health, what the daemon knows as JSON, for probes and operators; and the metrics page. Read-only.
 
 A request whose Host is not one of this machine's loopback names is refused: a web page in a browser on the host must
 not read it by DNS rebinding.
@@ -6,35 +6,44 @@ not read it by DNS rebinding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from mirror.admin.answers import IMAGES_PATH, PEERS_PATH, STATUS_PATH, Images, Peers, Status
+from mirror.errors import StoreUnavailable
 from mirror.metrics import Metrics
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class AdminServer:
-    """`unready` gives the reasons in words, empty when ready; `status` gives what /api/v1/status answers; `listen_host`
-    is the address the server is bound to, which is a good `Host` as well."""
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Who knows what the API answers. `unready` gives the reasons in words, empty when ready. `images` raises
+    StoreUnavailable."""
 
-    def __init__(
-        self,
-        unready: Callable[[], list[str]],
-        status: Callable[[], Mapping[str, object]],
-        listen_host: str,
-    ) -> None:
-        self._unready = unready
-        self._status = status
+    unready: Callable[[], list[str]]
+    status: Callable[[], Status]
+    peers: Callable[[], Peers]
+    images: Callable[[], Awaitable[Images]]
+
+
+class AdminServer:
+    """`listen_host` is the address the server is bound to, which is a good `Host` as well."""
+
+    def __init__(self, views: Views, listen_host: str) -> None:
+        self._views = views
         self._hosts = _LOOPBACK_NAMES | {listen_host}
         self._app = web.Application(client_max_size=0, middlewares=[self._only_local_names])
         self._app.router.add_get("/livez", self._livez)
         self._app.router.add_get("/readyz", self._readyz)
-        self._app.router.add_get("/api/v1/status", self._status_page)
+        self._app.router.add_get(STATUS_PATH, self._status)
+        self._app.router.add_get(PEERS_PATH, self._peers)
+        self._app.router.add_get(IMAGES_PATH, self._images)
 
     @property
     def app(self) -> web.Application:
@@ -50,13 +59,26 @@ class AdminServer:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        reasons = self._unready()
+        reasons = self._views.unready()
         if reasons:
             return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
         return web.Response(text="ok\n")
 
-    async def _status_page(self, request: web.Request) -> web.Response:
-        return web.Response(body=msgspec.json.encode(self._status()), content_type="application/json")
+    async def _status(self, request: web.Request) -> web.Response:
+        return _json(self._views.status())
+
+    async def _peers(self, request: web.Request) -> web.Response:
+        return _json(self._views.peers())
+
+    async def _images(self, request: web.Request) -> web.Response:
+        try:
+            return _json(await self._views.images())
+        except StoreUnavailable as exc:
+            return web.Response(status=503, text=f"{exc}\n")
+
+
+def _json(document: Status | Peers | Images) -> web.Response:
+    return web.Response(body=msgspec.json.encode(document), content_type="application/json")
 
 
 def metrics_app(metrics: Metrics) -> web.Application:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from mirror.advertise.inventory import Announce, Inventory, Withdraw
 from mirror.discovery.base import Discovery
+from mirror.oci.digest import Digest
 from mirror.store.base import ContentStore, StreamLost
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,9 @@ class Advertiser:
     @property
     def announced_count(self) -> int:
         return self._inventory.announced_count
+
+    def is_announced(self, digest: Digest) -> bool:
+        return self._inventory.is_announced(digest)
 
     async def run(self) -> None:
         """Serves until cancelled."""

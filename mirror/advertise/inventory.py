@@ -37,6 +37,9 @@ class Inventory:
     def announced_count(self) -> int:
         return len(self._announced)
 
+    def is_announced(self, digest: Digest) -> bool:
+        return digest in self._announced
+
     def handle(self, event: ContentEvent) -> list[Command]:
         match event:
             case Snapshot(sizes_bytes):

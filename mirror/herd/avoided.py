@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Literal
 
 from mirror.discovery.base import Peer
 
@@ -26,6 +27,12 @@ class Avoided:
 
     def __contains__(self, peer: Peer) -> bool:
         return self._clock() < self._until.get(peer, 0.0) or self.has_lied(str(peer))
+
+    def reason(self, peer: Peer) -> Literal["unreachable", "wrong_bytes"] | None:
+        """None: it is asked."""
+        if self.has_lied(str(peer)):
+            return "wrong_bytes"
+        return "unreachable" if peer in self else None
 
     def has_lied(self, source_id: str) -> bool:
         """Lately."""

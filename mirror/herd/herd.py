@@ -17,7 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from mirror.discovery.base import Discovery, ProviderState
+from mirror.discovery.base import Discovery, Peer, ProviderState
 from mirror.errors import StoreUnavailable
 from mirror.herd.avoided import Avoided
 from mirror.herd.errors import Missed
@@ -63,9 +63,9 @@ FOUND_MAX_COUNT = 16
 
 @dataclass(frozen=True, slots=True)
 class HerdPorts:
-    """`ingests`: what the own runtime is downloading. `discard_ingest` is the store's; `count_bytes` gets what peers
-    sent. `announced` returns when others know what the store said that it has. `streams` None: all that they send is
-    hashed here."""
+    """`ingests`: what the own runtime is downloading. `discard_ingest` is the store's; `count_bytes` gets what each
+    peer sent. `announced` returns when others know what the store said that it has. `streams` None: all that they
+    send is hashed here."""
 
     claims: Claims
     discovery: Discovery
@@ -75,7 +75,7 @@ class HerdPorts:
     store: ContentStore
     spool: Spool
     announced: Callable[[], Awaitable[None]]
-    count_bytes: Callable[[int], None]
+    count_bytes: Callable[[Peer, int], None]
     clock: Callable[[], float]
     streams: PeerStreams | None = None
 
@@ -216,6 +216,11 @@ class Herd:
             yield reading
         finally:
             transfer.left(reading)
+
+    @property
+    def avoided(self) -> Avoided:
+        """To be looked at."""
+        return self._avoided
 
     # -- peers -------------------------------------------------------------------------------------------------------
 

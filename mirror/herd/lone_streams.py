@@ -211,7 +211,7 @@ class LoneStreams:
         stream, is_first = self._stream, not self._count_bytes
         if stream is None:  # the transfer is closed
             return False
-        self._ports.count_bytes(span.length_bytes)
+        self._ports.count_bytes(stream.peer, span.length_bytes)
         self._count_bytes += span.length_bytes
         self._waited_s += waited_s
         self._trial.fed(str(stream.peer), span)

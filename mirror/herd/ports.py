@@ -62,7 +62,7 @@ class TransferPorts:
     lied: Callable[[Digest, swarming.SourceId], None]
     fed: Callable[[Digest], None]
     has_spare: Callable[[], bool]
-    count_bytes: Callable[[int], None]
+    count_bytes: Callable[[Peer, int], None]
     clock: Callable[[], float]
     spawn: Callable[[Digest, Coroutine[Any, Any, None]], asyncio.Task[None]]
     avoided: Avoided

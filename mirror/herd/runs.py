@@ -78,7 +78,7 @@ class PeerRuns:
         failed: Callable[[SourceId], None],
         disagreed: Callable[[SourceId, int], None],
         no_room: Callable[[str], None],
-        count_bytes: Callable[[int], None],
+        count_bytes: Callable[[Peer, int], None],
         clock: Callable[[], float],
         spawn: Spawn,
     ) -> None:
@@ -155,7 +155,7 @@ class PeerRuns:
             self._tell(RunProgress(run.run_id, start))
             pieces = _Pieces(run, layout, self)
             async for chunk in body.chunks():
-                self._count_bytes(len(chunk))
+                self._count_bytes(run.peer, len(chunk))
                 await pieces.take(chunk)
                 if pieces.is_over:
                     return

@@ -49,9 +49,13 @@ class Manifest:
     children: tuple[Descriptor, ...]
 
     @property
+    def is_index(self) -> bool:
+        return self.media_type in (OCI_INDEX, DOCKER_LIST)
+
+    @property
     def layers(self) -> tuple[Descriptor, ...]:
         """The lowest first; none of an index."""
-        return () if self.media_type in (OCI_INDEX, DOCKER_LIST) else self.children[1:]
+        return () if self.is_index else self.children[1:]
 
 
 class _Descriptor(msgspec.Struct):

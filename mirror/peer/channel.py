@@ -66,6 +66,11 @@ class Channel:
     def __str__(self) -> str:
         return f"channel to {self.peer}"
 
+    @property
+    def version(self) -> int:
+        """Of the state channel, as both agreed."""
+        return self._version
+
     # -- what we tell ------------------------------------------------------------------------------------------------
 
     def join(self, digest: Digest) -> None:

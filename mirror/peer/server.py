@@ -5,6 +5,7 @@ Never searches further: what is not here is a 404 (the hop guard by design).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -84,9 +85,10 @@ def know_nobody(_: Digest) -> Sequence[Peer]:
 
 
 class PeerServer:
-    """`keys`: all that are accepted; empty where the cluster has no secret. `tell_tag`: what a peer may be told of a
-    tag; None: as if it were not here. `accept_channel` serves an upgrade request of a peer of our cluster; None: there
-    are no state channels here. `peers_to_try`: who else may hold a digest, for those who find no free slot."""
+    """`keys`: all that are accepted; empty where the cluster has no secret. `count_bytes`: of bodies, by the address
+    that asked. `tell_tag`: what a peer may be told of a tag; None: as if it were not here. `accept_channel` serves an
+    upgrade request of a peer of our cluster; None: there are no state channels here. `peers_to_try`: who else may hold
+    a digest, for those who find no free slot."""
 
     def __init__(
         self,
@@ -94,7 +96,7 @@ class PeerServer:
         keys: Sequence[Subkey],
         node: NodeId,
         unix_clock: Callable[[], float],
-        count_bytes: Callable[[int], None],
+        count_bytes: Callable[[str, int], None],
         strangers: Strangers,
         tell_tag: TellTag = tell_nothing,
         accept_channel: AcceptChannel | None = None,
@@ -155,7 +157,8 @@ class PeerServer:
             if not has_slot:
                 blob.close()
                 return self._busy(digest)
-            return await send_blob(request, blob, digest, "application/octet-stream", self._count_bytes)
+            count_bytes = functools.partial(self._count_bytes, request.remote or "")
+            return await send_blob(request, blob, digest, "application/octet-stream", count_bytes)
 
     async def _part(self, request: web.Request, digest: Digest) -> web.StreamResponse | None:
         """Of a blob that is on its way to this host, or came a moment ago. Looked for first: the store may have to ask
@@ -179,7 +182,7 @@ class PeerServer:
                 for portion in portions:
                     if not await send_span(request, response, portion.descriptor, portion.span):
                         break
-                    self._count_bytes(portion.span.length_bytes)
+                    self._count_bytes(request.remote or "", portion.span.length_bytes)
                 return response
 
     def _busy(self, digest: Digest) -> web.Response:

@@ -32,6 +32,9 @@ class TagInventory:
     def announced_count(self) -> int:
         return len(self._announced)
 
+    def is_announced(self, name: TagName) -> bool:
+        return name in self._tags.get(name.repository, {}) and name.key in self._announced
+
     def handle(self, event: TagEvent) -> None:
         match event:
             case OwnTags(tags):

@@ -78,6 +78,9 @@ class TagKeeper:
     def announced_count(self) -> int:
         return self._inventory.announced_count
 
+    def is_announced(self, name: TagName) -> bool:
+        return self._inventory.is_announced(name)
+
     def own(self, name: TagName) -> OwnTag | None:
         """This host's own record, told to others or not."""
         return self._inventory.own(name)

@@ -103,7 +103,7 @@ async def bed(slots_count: int = 2) -> AsyncIterator[Bed]:
                 keys,
                 NodeId(random.randbytes(20)),
                 time.time,
-                lambda _: None,
+                lambda _, __: None,
                 Strangers(),
                 lender=made.lender,
                 slots=UploadSlots(slots_count, told.append),

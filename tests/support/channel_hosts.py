@@ -142,7 +142,7 @@ async def channel_host(
             host.check()
 
 
-def _count_nothing(_: int) -> None:
+def _count_nothing(_: str, __: int) -> None:
     pass
 
 

@@ -166,7 +166,7 @@ async def mirror_host(
                 store=store,
                 spool=spool,
                 announced=_at_once,
-                count_bytes=metrics.peer_received_bytes.inc,
+                count_bytes=lambda _, count_bytes: metrics.peer_received_bytes.inc(count_bytes),
                 clock=clock,
                 streams=PeerStreams(client.contacts, strangers)
                 if ingests is not None and not verify_always
@@ -188,7 +188,7 @@ async def mirror_host(
             keys,
             node,
             unix_clock,
-            metrics.peer_served_bytes.inc,
+            lambda _, count_bytes: metrics.peer_served_bytes.inc(count_bytes),
             strangers,
             accept_channel=channels.accept if has_channels else None,
             lender=herd,

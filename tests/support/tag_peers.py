@@ -35,7 +35,7 @@ async def telling_peer(
         subkeys() if keys is None else keys,
         node,
         time.time,
-        lambda _: None,
+        lambda _, __: None,
         Strangers(),
         records.get,
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from mirror.admin.answers import IMAGES_PATH, PEERS_PATH, STATUS_PATH
 from mirror.admin.server import AdminServer, host_name, metrics_app
 from mirror.metrics import Metrics
 from mirror.web import listener
 from mirror.web.listener import Listener, ListenFailed, bind, bind_with_udp
+from tests.support.admin_views import IMAGES, PEERS, STATUS, views
 from tests.support.dht_view import View
 from tests.support.mirror_host import ask
 
@@ -22,7 +24,7 @@ DOCUMENT = (Path(__file__).resolve().parents[3] / "docs/metrics.md").read_text()
 async def test_ready_with_reasons_and_without() -> None:
     reasons = ["containerd at /run/x.sock: not there"]
     served = Listener(
-        AdminServer(lambda: reasons, lambda: {"a": 1}, "127.0.0.1").app,
+        AdminServer(views(unready=lambda: reasons), "127.0.0.1").app,
         bind("admin", "127.0.0.1", 0),
         drain_s=0.1,
     )
@@ -34,8 +36,11 @@ async def test_ready_with_reasons_and_without() -> None:
         assert (await ask(url + "/livez")).status == 200
         reasons.clear()
         assert (await ask(url + "/readyz")).status == 200
-        assert json.loads((await ask(url + "/api/v1/status")).body) == {"a": 1}
-        assert (await ask(url + "/api/v1/status", "POST")).status == 405
+        for path, told in ((STATUS_PATH, STATUS), (PEERS_PATH, PEERS), (IMAGES_PATH, IMAGES)):
+            answer = await ask(url + path)
+            assert answer.body == msgspec.json.encode(told)
+            assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+            assert (await ask(url + path, "POST")).status == 405
     finally:
         await served.stop()
 
@@ -45,10 +50,22 @@ async def test_ready_with_reasons_and_without() -> None:
     [("evil.example", 421), ("evil.example:29022", 421), ("localhost:1", 200), ("[::1]:5", 200)],
 )
 async def test_a_foreign_host_header_is_refused(host: str, status: int) -> None:
-    served = Listener(AdminServer(list, dict, "127.0.0.1").app, bind("admin", "127.0.0.1", 0), drain_s=0.1)
+    served = Listener(AdminServer(views(), "127.0.0.1").app, bind("admin", "127.0.0.1", 0), drain_s=0.1)
     await served.start()
     try:
-        assert (await ask(f"http://127.0.0.1:{served.address[1]}/readyz", Host=host)).status == status
+        for path in ("/readyz", STATUS_PATH, PEERS_PATH, IMAGES_PATH):
+            assert (await ask(f"http://127.0.0.1:{served.address[1]}{path}", Host=host)).status == status
+    finally:
+        await served.stop()
+
+
+async def test_images_of_a_containerd_that_is_away_are_no_answer_with_the_reason() -> None:
+    app = AdminServer(views(images=None), "127.0.0.1").app
+    served = Listener(app, bind("admin", "127.0.0.1", 0), drain_s=0.1)
+    await served.start()
+    try:
+        answer = await ask(f"http://127.0.0.1:{served.address[1]}{IMAGES_PATH}")
+        assert (answer.status, answer.body) == (503, b"containerd at /run/x.sock: not there\n")
     finally:
         await served.stop()
 

@@ -94,7 +94,7 @@ async def bed(folder: Path, *, is_full: bool = False) -> AsyncIterator[Bed]:
             failed=failed.append,
             disagreed=lambda source_id, size_bytes: disagreed.append((source_id, size_bytes)),
             no_room=no_room.append,
-            count_bytes=lambda _: None,
+            count_bytes=lambda _, __: None,
             clock=time.monotonic,
             spawn=spawn,
         )

@@ -29,6 +29,9 @@ PURE = [
     *(
         ROOT / name
         for name in (
+            "mirror/admin/answers.py",
+            "mirror/admin/peer_list.py",
+            "mirror/admin/schemas.py",
             "mirror/advertise/inventory.py",
             "mirror/cleanup/rounds.py",
             "mirror/discovery/base.py",
