@@ -32,6 +32,9 @@ _COMMANDS = {
         "cleanup_wait",
         "Wait until cleanup is done on many hosts.",
     ),
+    "status": ("mirror.cli.status", "status", "What this host's daemon does, and what it has moved."),
+    "peers": ("mirror.cli.peers", "peers", "Which other daemons it knows."),
+    "images": ("mirror.cli.images", "images", "Which images this host has, and what of them it gives."),
     "version": ("mirror.cli.version", "version", "Release, Python and wire version."),
 }
 

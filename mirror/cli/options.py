@@ -11,18 +11,23 @@ from mirror.settings.setting import Command, Setting
 from mirror.settings.table import settings_of
 
 
-def command(kind: Command, help_text: str, run: Callable[[Flags], int]) -> click.Command:
-    """`run` gets the flags by field and returns the exit code."""
+def command(
+    kind: Command, help_text: str, run: Callable[[Flags], int], *others: click.Option
+) -> click.Command:
+    """`run` gets the flags by field and returns the exit code. `others` are no settings: they stand in click's context,
+    and have no variable."""
+    fields = {setting.field for setting in settings_of(kind)}
 
     def callback(**flags: str | tuple[str, ...] | None) -> int:
-        return run(flags)
+        return run({field: text for field, text in flags.items() if field in fields})
 
+    without = "".join(f" but {other.opts[0]}" for other in others)
     return click.Command(
         kind.value,
         help=help_text,
-        params=[_option(setting) for setting in settings_of(kind)],
+        params=[*(_option(setting) for setting in settings_of(kind)), *others],
         callback=callback,
-        epilog="Every flag has a variable: PEILI_ and its name in upper case, with commas between values.",
+        epilog=f"Every flag{without} has a variable: PEILI_ and its name in upper case, with commas between values.",
     )
 
 

@@ -27,6 +27,10 @@ _ABOUT = {
     Command.CONFIGURE: "Writes containerd's hosts.toml files so that pulls ask the daemon first.",
     Command.CLEANUP: "Restores the hosts directory as it was before `peili configure`.",
     Command.CLEANUP_WAIT: "Waits until `peili cleanup --stay-addr` is done on many hosts.",
+    Command.STATUS: "What the daemon of this host does. `--json` prints the document of the admin API "
+    "([admin-api.md](admin-api.md)).",
+    Command.PEERS: "Which other daemons it knows. `--json` as above.",
+    Command.IMAGES: "Which images this host has, and what of them it gives to others. `--json` as above.",
 }
 
 

@@ -208,3 +208,10 @@ class CleanupWaitSettings:
 
     wait_for: Address
     give_up_after_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskingSettings:
+    """`admin_addr`: to connect to."""
+
+    admin_addr: Address

@@ -18,6 +18,7 @@ from mirror.settings import table
 from mirror.settings.load import Values
 from mirror.settings.model import (
     Address,
+    AskingSettings,
     Bootstrap,
     CleanupSettings,
     CleanupWaitSettings,
@@ -36,7 +37,9 @@ from mirror.settings.model import (
 )
 from mirror.settings.setting import Setting
 
-Settings = TypeVar("Settings", ServeSettings, ConfigureSettings, CleanupSettings, CleanupWaitSettings)
+Settings = TypeVar(
+    "Settings", ServeSettings, ConfigureSettings, CleanupSettings, CleanupWaitSettings, AskingSettings
+)
 
 # Below the data directory.
 STORE_FOLDER = "store"
@@ -136,6 +139,20 @@ def cleanup_wait(values: Values) -> Resolved[CleanupWaitSettings]:
         wait_for=values.one(table.WAIT_FOR), give_up_after_s=values.one(table.GIVE_UP_AFTER)
     )
     return Resolved(settings, tuple(values.warnings))
+
+
+def asking(values: Values) -> Resolved[AskingSettings]:
+    """Raises: SettingsError."""
+    address = values.one(table.ADMIN_ADDR)
+    if address.port == 0:
+        raise values.error(
+            table.ADMIN_ADDR,
+            f"'{address}' has port 0, which is any free one to serve: give the port that its log names",
+        )
+    if not address.host or address.is_every_address:
+        # serve listens at every address; it is on this host.
+        address = Address("127.0.0.1", address.port)
+    return Resolved(AskingSettings(address), tuple(values.warnings))
 
 
 def described(settings: ServeSettings | ConfigureSettings | CleanupSettings) -> dict[str, object]:

@@ -20,6 +20,9 @@ class Command(StrEnum):
     CONFIGURE = "configure"
     CLEANUP = "cleanup"
     CLEANUP_WAIT = "cleanup-wait"
+    STATUS = "status"
+    PEERS = "peers"
+    IMAGES = "images"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ _HOSTS = frozenset({Command.CONFIGURE, Command.CLEANUP})
 _CLEANUP = frozenset({Command.CLEANUP})
 _CLEANUP_WAIT = frozenset({Command.CLEANUP_WAIT})
 _BOTH = frozenset({Command.SERVE, Command.CONFIGURE})
+_ASKING = frozenset({Command.STATUS, Command.PEERS, Command.IMAGES})
 
 STORE = Setting(
     name="store",
@@ -123,10 +124,10 @@ ADMIN_ADDR = Setting(
     name="admin-addr",
     shape="ADDRESS:PORT",
     parse=values.listen_address,
-    help="Health, status page and local API.",
+    help="Health and local API: where the daemon is asked by status, peers and images.",
     default="127.0.0.1:29022",
     example="[::1]:29022",
-    commands=_SERVE,
+    commands=_SERVE | _ASKING,
 )
 METRICS_ADDR = Setting(
     name="metrics-addr",

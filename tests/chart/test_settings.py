@@ -118,6 +118,8 @@ def amounted_to(command: Command, values: Values) -> tuple[str, ...]:
             return resolve.cleanup(values, AROUND).warnings
         case Command.CLEANUP_WAIT:
             return resolve.cleanup_wait(values).warnings
+        case Command.STATUS | Command.PEERS | Command.IMAGES:
+            return resolve.asking(values).warnings
 
 
 def of(found: list[Object], where: str) -> Values:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from mirror.discovery.base import Peer
 from mirror.settings.model import Address, StaticBootstrap
 from mirror.web.watchdog import LATE_S
 from tests.support.dht_hosts import dht_host, until
+from tests.support.json_schema import violations
 from tests.support.mirror_host import Answer, ask
 
 pytestmark = pytest.mark.slow
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.slow
 BLOB = random.Random(9).randbytes(24_000_000)
 DIGEST = hashlib.sha256(BLOB).hexdigest()
 DEADLINE_S = 20.0
+SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "api"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,11 @@ class Running:
         told: dict[str, object] = json.loads((await self.admin("/api/v1/status")).body)
         return told
 
-    async def admin(self, path: str) -> Answer:
-        return await ask(f"http://127.0.0.1:{self.admin_port}{path}")
+    async def peers(self) -> Any:
+        return json.loads((await self.admin("/api/v1/peers")).body)["peers"]
+
+    async def admin(self, path: str, **headers: str) -> Answer:
+        return await ask(f"http://127.0.0.1:{self.admin_port}{path}", **headers)
 
     @property
     def blob_request(self) -> bytes:
@@ -68,13 +74,16 @@ def command(folder: Path, ports: list[int]) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def daemon(folder: Path) -> AsyncIterator[Running]:
+async def daemon(folder: Path, *flags: str, has_blob: bool = True) -> AsyncIterator[Running]:
     blobs = folder / "store" / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
     (folder / "store" / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    (blobs / DIGEST).write_bytes(BLOB)
+    if has_blob:
+        (blobs / DIGEST).write_bytes(BLOB)
     ports = free_ports(4)
-    process = await asyncio.create_subprocess_exec(*command(folder, ports), stderr=asyncio.subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        *command(folder, ports), *flags, stderr=asyncio.subprocess.DEVNULL
+    )
     try:
         async with asyncio.timeout(DEADLINE_S):
             while not await is_ready(ports[2]):
@@ -186,6 +195,50 @@ async def test_a_daemon_tells_who_it_is_and_whom_it_knows(tmp_path: Path) -> Non
             assert "\npeili_dht_members 1.0\n" in page and "\npeili_dht_records 1.0\n" in page
             assert 'peili_dht_rpcs_total{direction="received",outcome="answered",rpc="join"} 1.0' in page
         assert (await running.admin("/readyz")).status == 200
+
+
+async def test_what_a_daemon_tells_is_what_its_schemas_say_and_what_the_commands_show(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as running:
+        entry = StaticBootstrap(Address("127.0.0.1", running.peer_port))
+        async with dht_host(tmp_path / "other", bootstrap=[entry], secret=None, cluster="peili") as other:
+            await until(lambda: len(other.dht.members) == 1)
+            async with asyncio.timeout(DEADLINE_S):
+                while (
+                    not (peers := await running.peers()) or not (await running.status())["announced_digests"]
+                ):
+                    await asyncio.sleep(0.02)
+            assert [(one["address"], one["state"]) for one in peers] == [(str(other.peer), "known")]
+            assert other.dht.node.own.node.hex().startswith(peers[0]["node_id"])
+            for name in ("status", "peers", "images"):
+                answer = await running.admin(f"/api/v1/{name}")
+                schema = json.loads((SCHEMAS / f"{name}.json").read_text())
+                assert violations(json.loads(answer.body), schema) == []
+                assert (await running.admin(f"/api/v1/{name}", Host="evil.example")).status == 421
+                shown = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "mirror", name, "--json"),
+                    f"--admin-addr=127.0.0.1:{running.admin_port}",
+                    stdout=asyncio.subprocess.PIPE,
+                )
+                async with asyncio.timeout(DEADLINE_S):
+                    out, _ = await shown.communicate()
+                assert (shown.returncode, out) == (0, answer.body + b"\n")
+
+
+async def test_two_daemons_tell_what_went_between_them(tmp_path: Path) -> None:
+    async with daemon(tmp_path / "a") as holder:
+        bootstrap = f"--bootstrap=static:127.0.0.1:{holder.peer_port}"
+        async with daemon(tmp_path / "b", bootstrap, has_blob=False) as puller:
+            url = f"http://127.0.0.1:{puller.registry_port}/v2/a/blobs/sha256:{DIGEST}?ns=reg.example"
+            async with asyncio.timeout(DEADLINE_S):
+                while (answer := await ask(url)).status != 200:  # until the record has arrived
+                    await asyncio.sleep(0.1)
+            assert answer.body == BLOB
+            (seen,) = await puller.peers()
+            assert (seen["address"], seen["state"]) == (f"127.0.0.1:{holder.peer_port}", "connected")
+            assert (seen["received_bytes"], seen["served_bytes"]) == (len(BLOB), 0)
+            (seen,) = await holder.peers()
+            assert seen["address"] == f"127.0.0.1:{puller.peer_port}"
+            assert (seen["received_bytes"], seen["served_bytes"]) == (0, len(BLOB))
 
 
 async def test_a_daemon_that_was_stopped_as_a_whole_ends_what_it_had_open_when_it_goes_on(

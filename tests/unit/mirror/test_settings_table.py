@@ -14,6 +14,7 @@ from mirror.settings import resolve, table
 from mirror.settings.document import render
 from mirror.settings.load import Flags, read
 from mirror.settings.model import (
+    AskingSettings,
     CleanupSettings,
     CleanupWaitSettings,
     ConfigureSettings,
@@ -43,6 +44,8 @@ def settle(command: Command, flags: Flags, environment: dict[str, str]) -> objec
             return resolve.cleanup(values, AROUND).settings
         case Command.CLEANUP_WAIT:
             return resolve.cleanup_wait(values).settings
+        case Command.STATUS | Command.PEERS | Command.IMAGES:
+            return resolve.asking(values).settings
 
 
 @pytest.mark.parametrize(("setting", "command"), EACH, ids=lambda it: getattr(it, "name", None))
@@ -108,6 +111,7 @@ MODELS = (
     ConfigureSettings,
     CleanupSettings,
     CleanupWaitSettings,
+    AskingSettings,
 )
 
 
