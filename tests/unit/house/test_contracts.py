@@ -54,6 +54,7 @@ PURE = [
             "mirror/peer/news.py",
             "mirror/peer/outbox.py",
             "mirror/peer/slots.py",
+            "mirror/peer/tally.py",
             "mirror/peer/tag_answer.py",
             "mirror/peer/wire.py",
             "mirror/relay/ranges.py",
