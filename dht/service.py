@@ -242,6 +242,11 @@ class DHT:
         return "; ".join(text for text in texts if text) or None
 
     @property
+    def clock_offset_s(self) -> float:
+        """What this node adds to its host's clock to agree with the others; 0 while they agree."""
+        return self._guard.clock.offset_ms / 1000
+
+    @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where it listens, with the real ports."""
         return self._server.endpoints

@@ -91,6 +91,7 @@ class Daemon:
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._stopping = asyncio.Event()
+        self._started_s = time.monotonic()
         self._content_root: Callable[[], Path | None] = lambda: None
 
     def stop(self) -> None:
@@ -308,6 +309,7 @@ class Daemon:
             tally=tally,
             node=identity.node,
             is_stopping=self._stopping.is_set,
+            started_s=self._started_s,
         )
         return AdminServer(views(self._settings, around), self._settings.admin_addr.host)
 

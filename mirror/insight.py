@@ -6,6 +6,7 @@ Substitutions: a directory store has no images.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,10 +30,14 @@ from mirror.tags.image_name import parse_tag_name
 from mirror.tags.keeper import TagKeeper
 from mirror.version import VERSION
 
+# What an operator can mend, of the reasons why a datagram was not acted on: another secret or cluster name (foreign,
+# mac, tag), another release (version), another time (clock).
+TOLD_DROPS = ("foreign", "mac", "tag", "version", "clock")
+
 
 @dataclass(frozen=True, slots=True)
 class InsightAround:
-    """The parts that are asked."""
+    """The parts that are asked; `started_s`: by the monotonic clock."""
 
     store: ContentStore
     dht: DHT
@@ -45,6 +50,7 @@ class InsightAround:
     tally: PeerTally
     node: NodeId
     is_stopping: Callable[[], bool]
+    started_s: float
 
 
 def views(settings: ServeSettings, around: InsightAround) -> Views:
@@ -66,6 +72,11 @@ def views(settings: ServeSettings, around: InsightAround) -> Views:
             records=len(around.dht.records),
             isolated=around.dht.is_isolated,
             trouble=around.discovery.trouble,
+            bootstrap=[str(one) for one in settings.bootstrap],
+            uptime_s=round(time.monotonic() - around.started_s, 3),
+            requests=around.metrics.requests_count(),
+            clock_offset_s=around.dht.clock_offset_s,
+            refused_datagrams={reason: around.dht.stats.drops[reason] for reason in TOLD_DROPS},
             announced_digests=around.advertiser.announced_count,
             announced_tags=around.tags.announced_count,
             bytes_from_local=value("peili_bytes_total", source="local"),

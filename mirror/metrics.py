@@ -142,6 +142,11 @@ class Metrics:
         """The present value of a sample, for the status API."""
         return int(self.registry.get_sample_value(name, labels) or 0)
 
+    def requests_count(self) -> int:
+        """All that this host's clients asked for so far, with whatever outcome."""
+        samples = (sample for family in self.requests.collect() for sample in family.samples)
+        return int(sum(sample.value for sample in samples if sample.name == "peili_requests_total"))
+
 
 class _DhtCollector(Collector):
     def __init__(self, dht: DhtView) -> None:

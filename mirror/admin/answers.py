@@ -33,6 +33,21 @@ class Status(Struct, frozen=True, kw_only=True):
     trouble: Annotated[
         str | None, Meta(description="What to mend so that others are found; null: nothing known.")
     ]
+    bootstrap: Annotated[list[str], Meta(description="Where it looks for a first peer.")]
+    uptime_s: Annotated[float, Meta(ge=0, description="Seconds since the daemon started.")]
+    requests: Annotated[
+        int, Meta(ge=0, description="What this host's clients asked for, whatever the outcome.")
+    ]
+    clock_offset_s: Annotated[
+        float, Meta(description="Seconds by which the cluster's clock is ahead of this host's, as peers say.")
+    ]
+    refused_datagrams: Annotated[
+        dict[str, Count],
+        Meta(
+            description="By reason, those that somebody can mend: another secret or cluster name (foreign, mac, tag), "
+            "another release (version), another time (clock)."
+        ),
+    ]
     announced_digests: Annotated[int, Meta(ge=0, description="Blobs that it tells the cluster of.")]
     announced_tags: Annotated[int, Meta(ge=0, description="Tags that it tells the cluster of.")]
     bytes_from_local: Annotated[

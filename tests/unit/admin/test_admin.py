@@ -137,3 +137,11 @@ def test_an_ipv6_wildcard_serves_ipv4_too() -> None:
         sock.listen()
         with socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=5):
             pass
+
+
+def test_requests_of_all_kinds_and_outcomes_are_counted_together() -> None:
+    metrics = Metrics()
+    assert metrics.requests_count() == 0
+    metrics.requests.labels("manifest", "miss").inc()
+    metrics.requests.labels("blob", "peer").inc(2)
+    assert metrics.requests_count() == 3
