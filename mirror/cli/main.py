@@ -3,7 +3,7 @@
 Loads a subcommand only when it is asked for: the daemon must not carry what only a terminal needs, and
 `--help` must not wait for either.
 
-Exit codes: 0 done, 1 failed, 2 the command line or a setting is wrong.
+Exit codes: 0 done, 1 failed, 2 the command line or a setting is wrong, 3 doctor found a problem.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _COMMANDS = {
     "status": ("mirror.cli.status", "status", "What this host's daemon does, and what it has moved."),
     "peers": ("mirror.cli.peers", "peers", "Which other daemons it knows."),
     "images": ("mirror.cli.images", "images", "Which images this host has, and what of them it gives."),
+    "doctor": ("mirror.cli.doctor", "doctor", "What is wrong on this host, and the mend."),
     "version": ("mirror.cli.version", "version", "Release, Python and wire version."),
 }
 

@@ -21,13 +21,12 @@ def command(
     def callback(**flags: str | tuple[str, ...] | None) -> int:
         return run({field: text for field, text in flags.items() if field in fields})
 
-    without = "".join(f" but {other.opts[0]}" for other in others)
     return click.Command(
         kind.value,
         help=help_text,
-        params=[*(_option(setting) for setting in settings_of(kind)), *others],
+        params=[*options(kind), *others],
         callback=callback,
-        epilog=f"Every flag{without} has a variable: PEILI_ and its name in upper case, with commas between values.",
+        epilog=epilog(*others),
     )
 
 
@@ -35,6 +34,18 @@ def print_warnings(warnings: tuple[str, ...]) -> None:
     """For commands that have no log."""
     for warning in warnings:
         click.echo(f"peili: warning: {warning}", err=True)
+
+
+def epilog(*others: click.Option) -> str:
+    """`others` are no settings."""
+    without = "".join(f" but {other.opts[0]}" for other in others)
+    return (
+        f"Every flag{without} has a variable: PEILI_ and its name in upper case, with commas between values."
+    )
+
+
+def options(kind: Command) -> list[click.Parameter]:
+    return [_option(setting) for setting in settings_of(kind)]
 
 
 def _option(setting: Setting[object]) -> click.Option:

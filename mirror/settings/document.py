@@ -31,6 +31,7 @@ _ABOUT = {
     "([admin-api.md](admin-api.md)).",
     Command.PEERS: "Which other daemons it knows. `--json` as above.",
     Command.IMAGES: "Which images this host has, and what of them it gives to others. `--json` as above.",
+    Command.DOCTOR: "What is wrong on this host, and the mend. Give it what `peili serve` and `configure` are given.",
 }
 
 

@@ -215,3 +215,19 @@ class AskingSettings:
     """`admin_addr`: to connect to."""
 
     admin_addr: Address
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorSettings:
+    """As serve and configure were told. `containerd_content_path` None: ask containerd; `containerd_config_path` None:
+    read containerd's configuration."""
+
+    containerd_sock: Path
+    containerd_namespaces: tuple[str, ...]
+    containerd_content_path: Path | None
+    containerd_config_path: str | None
+    hosts_dir: Path
+    registry_addr: Address
+    peer_addr: Address
+    admin_addr: Address
+    mirrors: tuple[str, ...]

@@ -26,6 +26,7 @@ from mirror.settings.model import (
     ContainerdStoreSettings,
     DirectoryStoreSettings,
     DnsBootstrap,
+    DoctorSettings,
     HostsSettings,
     LanBootstrap,
     OriginUse,
@@ -38,7 +39,13 @@ from mirror.settings.model import (
 from mirror.settings.setting import Setting
 
 Settings = TypeVar(
-    "Settings", ServeSettings, ConfigureSettings, CleanupSettings, CleanupWaitSettings, AskingSettings
+    "Settings",
+    ServeSettings,
+    ConfigureSettings,
+    CleanupSettings,
+    CleanupWaitSettings,
+    AskingSettings,
+    DoctorSettings,
 )
 
 # Below the data directory.
@@ -153,6 +160,21 @@ def asking(values: Values) -> Resolved[AskingSettings]:
         # serve listens at every address; it is on this host.
         address = Address("127.0.0.1", address.port)
     return Resolved(AskingSettings(address), tuple(values.warnings))
+
+
+def doctor(values: Values, around: Surroundings) -> Resolved[DoctorSettings]:
+    settings = DoctorSettings(
+        containerd_sock=_path(values.one(table.CONTAINERD_SOCK), around),
+        containerd_namespaces=values.all(table.CONTAINERD_NAMESPACE),
+        containerd_content_path=_maybe_path(values.maybe(table.CONTAINERD_CONTENT_PATH), around),
+        containerd_config_path=values.maybe(table.CONTAINERD_CONFIG_PATH),
+        hosts_dir=_path(values.one(table.HOSTS_DIR), around),
+        registry_addr=_listen(values.one(table.REGISTRY_ADDR), around),
+        peer_addr=_listen(values.one(table.PEER_ADDR), around),
+        admin_addr=_listen(values.one(table.ADMIN_ADDR), around),
+        mirrors=values.all(table.MIRROR),
+    )
+    return Resolved(settings, tuple(values.warnings))
 
 
 def described(settings: ServeSettings | ConfigureSettings | CleanupSettings) -> dict[str, object]:

@@ -23,6 +23,7 @@ class Command(StrEnum):
     STATUS = "status"
     PEERS = "peers"
     IMAGES = "images"
+    DOCTOR = "doctor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

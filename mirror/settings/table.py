@@ -27,6 +27,7 @@ _SERVE = frozenset({Command.SERVE})
 _HOSTS = frozenset({Command.CONFIGURE, Command.CLEANUP})
 _CLEANUP = frozenset({Command.CLEANUP})
 _CLEANUP_WAIT = frozenset({Command.CLEANUP_WAIT})
+_DOCTOR = frozenset({Command.DOCTOR})
 _BOTH = frozenset({Command.SERVE, Command.CONFIGURE})
 _ASKING = frozenset({Command.STATUS, Command.PEERS, Command.IMAGES})
 
@@ -68,7 +69,7 @@ CONTAINERD_SOCK = Setting(
     help="containerd's socket. configure only asks it for containerd's version.",
     default="/run/containerd/containerd.sock",
     example="/run/k3s/containerd/containerd.sock",
-    commands=_BOTH,
+    commands=_BOTH | _DOCTOR,
 )
 CONTAINERD_NAMESPACE = Setting(
     name="containerd-namespace",
@@ -77,7 +78,7 @@ CONTAINERD_NAMESPACE = Setting(
     help="A containerd namespace whose content is shared. Docker's is moby.",
     default="k8s.io",
     example="moby",
-    commands=_SERVE,
+    commands=_SERVE | _DOCTOR,
     is_repeatable=True,
 )
 CONTAINERD_CONTENT_PATH = Setting(
@@ -88,7 +89,7 @@ CONTAINERD_CONTENT_PATH = Setting(
     "it at another path than containerd does.",
     unset="what containerd says",
     example="/host/var/lib/containerd/io.containerd.content.v1.content",
-    commands=_SERVE,
+    commands=_SERVE | _DOCTOR,
 )
 DATA_DIR = Setting(
     name="data-dir",
@@ -107,7 +108,7 @@ REGISTRY_ADDR = Setting(
     "on loopback.",
     default="127.0.0.1:29020",
     example="127.0.0.1:5000",
-    commands=_BOTH,
+    commands=_BOTH | _DOCTOR,
 )
 PEER_ADDR = Setting(
     name="peer-addr",
@@ -118,7 +119,7 @@ PEER_ADDR = Setting(
     default=":29021",
     unset=":29021 (every address, IPv6 and IPv4)",
     example="10.0.0.7:29021",
-    commands=_SERVE,
+    commands=_SERVE | _DOCTOR,
 )
 ADMIN_ADDR = Setting(
     name="admin-addr",
@@ -127,7 +128,7 @@ ADMIN_ADDR = Setting(
     help="Health and local API: where the daemon is asked by status, peers and images.",
     default="127.0.0.1:29022",
     example="[::1]:29022",
-    commands=_SERVE | _ASKING,
+    commands=_SERVE | _ASKING | _DOCTOR,
 )
 METRICS_ADDR = Setting(
     name="metrics-addr",
@@ -189,7 +190,7 @@ MIRROR = Setting(
     "those of well-known registries and of _default.",
     unset="every registry",
     example="ghcr.io",
-    commands=_BOTH,
+    commands=_BOTH | _DOCTOR,
     is_repeatable=True,
 )
 FILTER = Setting(
@@ -305,7 +306,7 @@ HOSTS_DIR = Setting(
     "and plain-http registries you named.",
     default="/etc/containerd/certs.d",
     example="/etc/cri/conf.d/hosts",
-    commands=_HOSTS | _SERVE,
+    commands=_HOSTS | _SERVE | _DOCTOR,
 )
 TAGS = Setting(
     name="tags",
@@ -325,7 +326,7 @@ CONTAINERD_CONFIG_PATH = Setting(
     "with a colon in it for one path; then the files are written there, too.",
     unset="not known",
     example="/etc/containerd/certs.d:/etc/docker/certs.d",
-    commands=_BOTH,
+    commands=_BOTH | _DOCTOR,
 )
 
 REMOVE_DATA_DIR = Setting(

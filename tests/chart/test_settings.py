@@ -120,6 +120,8 @@ def amounted_to(command: Command, values: Values) -> tuple[str, ...]:
             return resolve.cleanup_wait(values).warnings
         case Command.STATUS | Command.PEERS | Command.IMAGES:
             return resolve.asking(values).warnings
+        case Command.DOCTOR:
+            return resolve.doctor(values, AROUND).warnings
 
 
 def of(found: list[Object], where: str) -> Values:

@@ -14,6 +14,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
+DOCTOR_PURE = (
+    "containerd_checks",
+    "daemon_checks",
+    "diagnosis",
+    "distribution",
+    "facts",
+    "finding",
+    "hosts_checks",
+    "listener_checks",
+    "report",
+    "socket_table",
+)
 # Modules that decide: no clock, no sockets, no files, no randomness of their own.
 PURE = [
     *(
@@ -72,6 +84,9 @@ PURE = [
             "mirror/tags/rules.py",
             "mirror/tags/source.py",
             "mirror/web/pulse.py",
+            *(f"mirror/doctor/{name}.py" for name in DOCTOR_PURE),
+            "containerd/effective_config.py",
+            "containerd/hosts/search.py",
             "mirror/demo/token_bucket.py",
             "mirror/demo/plan.py",
             "mirror/demo/units.py",
@@ -279,7 +294,16 @@ def test_the_running_daemon_carries_no_ballast() -> None:
         "hypothesis",
         "google.protobuf.compiler",
     ]
-    script = f"import mirror.cli.serve, mirror.daemon, sys; print([n for n in {ballast} if n in sys.modules])"
+    carried = "mirror.cli.serve, mirror.daemon, mirror.cli.doctor, mirror.doctor.gather"
+    script = f"import {carried}, sys; print([n for n in {ballast} if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_daemon_does_not_carry_the_doctor() -> None:
+    script = "import mirror.cli.serve, mirror.daemon, sys; print([n for n in sys.modules if 'doctor' in n])"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )

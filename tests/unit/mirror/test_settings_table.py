@@ -20,6 +20,7 @@ from mirror.settings.model import (
     ConfigureSettings,
     ContainerdStoreSettings,
     DirectoryStoreSettings,
+    DoctorSettings,
     ServeSettings,
 )
 from mirror.settings.resolve import Surroundings
@@ -46,6 +47,8 @@ def settle(command: Command, flags: Flags, environment: dict[str, str]) -> objec
             return resolve.cleanup_wait(values).settings
         case Command.STATUS | Command.PEERS | Command.IMAGES:
             return resolve.asking(values).settings
+        case Command.DOCTOR:
+            return resolve.doctor(values, AROUND).settings
 
 
 @pytest.mark.parametrize(("setting", "command"), EACH, ids=lambda it: getattr(it, "name", None))
@@ -112,6 +115,7 @@ MODELS = (
     CleanupSettings,
     CleanupWaitSettings,
     AskingSettings,
+    DoctorSettings,
 )
 
 
@@ -124,6 +128,7 @@ def test_every_field_is_read_by_the_composition(field: str) -> None:
         mirror / "origins.py",
         mirror / "herding.py",
         *(mirror / "cli").glob("*.py"),
+        *(mirror / "doctor").glob("*.py"),
     ]
     assert any(field in _attributes_read(file) for file in files)
 

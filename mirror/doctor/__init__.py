@@ -1,0 +1,1 @@
+"""What is wrong on this host, the evidence, and the mend."""

@@ -1,0 +1,139 @@
+"""What the daemon itself knows to be wrong, and what its counters give away. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mirror.doctor.facts import DaemonFacts, Facts, Port
+from mirror.doctor.finding import Code, Finding
+
+# The daemon bears any offset, since it keeps a correction; certificates and logs do not.
+SKEW_MAX_S = 5.0
+# Of images, in a line of evidence.
+_NAMED_MAX_COUNT = 3
+# Not sealed with a key that we have, or sealed for another cluster name.
+_STRANGE = ("foreign", "mac", "tag")
+
+
+def check(facts: Facts) -> Iterator[Finding]:
+    daemon = facts.daemon
+    if daemon is None:
+        if facts.listen.port is Port.OURS:
+            yield Finding(
+                Code.ADMIN_SILENT,
+                f"the daemon serves, but its admin address {facts.asked.admin_addr} does not answer: its state is not "
+                "known",
+                facts.admin_trouble,
+                ("give doctor the daemon's own --admin-addr; if it is the same, restart the daemon",),
+            )
+        return
+    if daemon.unready:
+        yield Finding(
+            Code.DAEMON_NOT_READY,
+            "the daemon says that it is not ready",
+            "; ".join(daemon.unready),
+            ("mend what it names; findings above may say how",),
+        )
+    yield from _peers(daemon)
+    yield from _strangers(daemon)
+    yield from _skew(facts, daemon)
+    yield from _unasked(facts, daemon)
+
+
+def _peers(daemon: DaemonFacts) -> Iterator[Finding]:
+    if daemon.members == 0 and daemon.bootstrap:
+        yield Finding(
+            Code.NO_PEERS,
+            "the daemon knows no other host: everything comes from the registries",
+            daemon.trouble or f"no members by {', '.join(daemon.bootstrap)}",
+            (
+                "on another host, see that peili serve runs with the same --cluster and --cluster-secret-file",
+                "open the port of --peer-addr between the hosts, TCP and UDP",
+                "see that --bootstrap names one of them; this host's own name or address finds nobody",
+            ),
+        )
+        return
+    if daemon.bootstrap is not None and not daemon.bootstrap and daemon.members == 0:
+        yield Finding(
+            Code.NO_BOOTSTRAP,
+            "the daemon is not told of other hosts; it is alone until one finds it",
+            "--bootstrap is not given",
+            ("peili serve --bootstrap static:HOST:29021, or dns:NAME, or lan",),
+        )
+    if daemon.trouble:
+        yield Finding(
+            Code.DAEMON_TROUBLE,
+            "the daemon says that something is in its way",
+            daemon.trouble,
+            ("mend what it names",),
+        )
+
+
+def _strangers(daemon: DaemonFacts) -> Iterator[Finding]:
+    strange = {reason: daemon.refused[reason] for reason in _STRANGE if daemon.refused.get(reason)}
+    if not strange:
+        return
+    counted = ", ".join(f"{count} {reason}" for reason, count in strange.items())
+    if daemon.members == 0:
+        yield Finding(
+            Code.SECRET_MISMATCH,
+            "hosts that speak to this one have another cluster secret or cluster name, and no host has the same",
+            f"datagrams refused: {counted}",
+            (
+                "give all hosts the same --cluster and the same --cluster-secret-file (compare by sha256sum), or none "
+                "of them a secret; then restart the daemons",
+            ),
+        )
+    else:
+        yield Finding(
+            Code.STRANGERS_REFUSED,
+            "some host with another cluster secret or cluster name speaks to this one, and is refused",
+            f"datagrams refused: {counted}; {daemon.members} members have the same",
+            ("nothing, if it is of another cluster; else give it the same secret and name",),
+        )
+
+
+def _skew(facts: Facts, daemon: DaemonFacts) -> Iterator[Finding]:
+    offset_s = daemon.clock_offset_s
+    if abs(offset_s) > SKEW_MAX_S:
+        word = "behind" if offset_s > 0 else "ahead of"
+        yield Finding(
+            Code.CLOCK_SKEW,
+            f"this host's clock is {word} that of its peers; the daemon corrects for it, certificates and tokens of "
+            "registries do not",
+            f"{abs(offset_s):.0f} s",
+            ("timedatectl set-ntp true (and see that the time server answers: timedatectl timesync-status)",),
+        )
+    if count := daemon.refused.get("version", 0):
+        yield Finding(
+            Code.WIRE_VERSION_SKEW,
+            "datagrams of another wire version came, and were refused",
+            f"{count} datagrams",
+            ("nothing, if something else sends to this port; else bring all hosts to the same release",),
+        )
+    if facts.release and daemon.version != facts.release:
+        yield Finding(
+            Code.OTHER_RELEASE,
+            "the running daemon is of another release than this command",
+            f"the daemon is {daemon.version}, doctor is {facts.release}",
+            ("restart the daemon with the new release",),
+        )
+
+
+def _unasked(facts: Facts, daemon: DaemonFacts) -> Iterator[Finding]:
+    pulled = [
+        image
+        for image in facts.containerd.pulled
+        if not facts.asked.mirrors or image.registry in facts.asked.mirrors
+    ]
+    if daemon.requests == 0 and pulled:
+        names = ", ".join(image.name for image in pulled[:_NAMED_MAX_COUNT])
+        yield Finding(
+            Code.NOBODY_ASKED,
+            "images were pulled since the daemon was started, and containerd did not ask it once",
+            f"{len(pulled)} pulled in {daemon.uptime_s:.0f} s: {names}",
+            (
+                "mend what stands above of config_path and hosts.toml, then pull an image that is not here yet",
+                "if nothing stands there: restart containerd, so that it reads its configuration anew",
+            ),
+        )

@@ -1,0 +1,147 @@
+"""What was seen on this host: values for the checks, gathered by `mirror.doctor.look_*`. Pure.
+
+None means that it could not be seen, which is never a finding by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from containerd.effective_config import EffectiveConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the operator told doctor, as serve and configure would take it. Addresses are ADDRESS:PORT."""
+
+    sock: str
+    hosts_dir: str
+    registry_addr: str
+    registry_port: int
+    registry_is_loopback: bool
+    registry_url: str
+    peer_port: int
+    admin_addr: str
+    admin_port: int
+    mirrors: tuple[str, ...] = ()
+
+
+class Answer(StrEnum):
+    """How containerd's socket behaves."""
+
+    ANSWERS = "answers"
+    ABSENT = "absent"
+    FORBIDDEN = "forbidden"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFacts:
+    """`source`: the command or file that it was read from; `file`: the one to edit. `effective` None: it could not be
+    read, and `trouble` says why. `is_newer`: the file was changed after containerd was started."""
+
+    source: str
+    effective: EffectiveConfig | None
+    trouble: str = ""
+    is_newer: bool = False
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PulledImage:
+    """An image whose content came from a registry since the daemon was started."""
+
+    name: str
+    registry: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerdFacts:
+    """`trouble` is in words, where it does not answer. `network`: the namespace of its process, as in /proc;
+    `content_trouble`: why its blobs cannot be read here."""
+
+    answer: Answer
+    trouble: str = ""
+    version: str = ""
+    release: tuple[int, int] = (0, 0)
+    namespaces: tuple[str, ...] = ()
+    network: str | None = None
+    config: ConfigFacts | None = None
+    content_root: str = ""
+    content_trouble: str = ""
+    pulled: tuple[PulledImage, ...] = ()
+    other_socks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostsFile:
+    """One registry's directory. `is_ours`: our marks are in its hosts.toml. `first_host`: who is asked first."""
+
+    directory: str
+    is_ours: bool
+    is_address: bool = False
+    first_host: str = ""
+    invalid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostsFacts:
+    """`changed`: files that configure wrote and that are not as it left them, with what happened to them.
+    `has_literal`: the directory that has a whole list as its name has our `_default`."""
+
+    exists: bool
+    is_configured: bool = False
+    files: tuple[HostsFile, ...] = ()
+    changed: tuple[str, ...] = ()
+    unwritable: str = ""
+    has_literal: bool = False
+
+
+class Port(StrEnum):
+    """What is behind the registry port."""
+
+    OURS = "ours"
+    CLOSED = "closed"
+    TAKEN = "taken"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenFacts:
+    """`bound`: every local address that a listener on the registry port is bound to. `owner`: its process."""
+
+    port: Port
+    said: str = ""
+    bound: tuple[str, ...] = ()
+    owner: str = ""
+    network: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonFacts:
+    """What /api/v1/status says. `refused`: datagrams that were not acted on, by reason."""
+
+    version: str = ""
+    uptime_s: float = 0.0
+    unready: tuple[str, ...] = ()
+    trouble: str = ""
+    members: int = 0
+    bootstrap: tuple[str, ...] | None = None
+    requests: int | None = None
+    clock_offset_s: float = 0.0
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`daemon` None: the admin address did not answer as ours, and `admin_trouble` says how."""
+
+    asked: Asked
+    containerd: ContainerdFacts
+    hosts: HostsFacts | None
+    listen: ListenFacts
+    daemon: DaemonFacts | None
+    admin_trouble: str = ""
+    release: str = ""
+    has_rke2: bool = False

@@ -1,0 +1,263 @@
+"""Each check by a table: what was seen, and the codes that follow. A host in order has none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from containerd.effective_config import EffectiveConfig
+from mirror.doctor.diagnosis import diagnose
+from mirror.doctor.facts import (
+    Answer,
+    Asked,
+    ConfigFacts,
+    ContainerdFacts,
+    DaemonFacts,
+    Facts,
+    HostsFacts,
+    HostsFile,
+    ListenFacts,
+    Port,
+    PulledImage,
+)
+from mirror.doctor.finding import NOTES, Code, Finding, Level
+from mirror.doctor.report import document, lines, problem_count
+
+CERTS = "/etc/containerd/certs.d"
+LIST = f"{CERTS}:/etc/docker/certs.d"
+ASKED = Asked(
+    "/run/containerd/containerd.sock",
+    CERTS,
+    "127.0.0.1:29020",
+    29020,
+    True,
+    "http://127.0.0.1:29020",
+    29021,
+    "127.0.0.1:29022",
+    29022,
+)
+CONFIG = EffectiveConfig(CERTS, False, True, ())
+CONTAINERD = ContainerdFacts(
+    Answer.ANSWERS,
+    version="2.1.9",
+    release=(2, 1),
+    namespaces=("k8s.io",),
+    network="net:[1]",
+    config=ConfigFacts("/etc/containerd/config.toml", CONFIG),
+    content_root="/var/lib/containerd/io.containerd.content.v1.content",
+)
+OURS = HostsFile("_default", True, first_host="http://127.0.0.1:29020")
+HOSTS = HostsFacts(True, True, (OURS, replace(OURS, directory="ghcr.io")))
+LISTEN = ListenFacts(Port.OURS, bound=("127.0.0.1",), network="net:[1]")
+DAEMON = DaemonFacts("1.0", 60.0, (), "", 3, ("static:10.0.0.8:29021",), 0)
+HEALTHY = Facts(ASKED, CONTAINERD, HOSTS, LISTEN, DAEMON, release="1.0")
+
+
+def config(config_path: str = CERTS, **more: object) -> Facts:
+    told = replace(CONFIG, config_path=config_path)
+    for name, value in more.items():
+        told = replace(told, **{name: value})  # type: ignore[arg-type]
+    return containerd(config=ConfigFacts("/etc/containerd/config.toml", told))
+
+
+def containerd(**more: object) -> Facts:
+    return replace(HEALTHY, containerd=replace(CONTAINERD, **more))  # type: ignore[arg-type]
+
+
+def hosts(*files: HostsFile, **more: object) -> Facts:
+    return replace(HEALTHY, hosts=replace(HOSTS, files=files or HOSTS.files, **more))  # type: ignore[arg-type]
+
+
+def listen(**more: object) -> Facts:
+    return replace(HEALTHY, listen=replace(LISTEN, **more))  # type: ignore[arg-type]
+
+
+def daemon(**more: object) -> Facts:
+    return replace(HEALTHY, daemon=replace(DAEMON, **more))  # type: ignore[arg-type]
+
+
+def asked(facts: Facts = HEALTHY, **more: object) -> Facts:
+    return replace(facts, asked=replace(ASKED, **more))  # type: ignore[arg-type]
+
+
+PULLED = (PulledImage("ghcr.io/team/app:1", "ghcr.io"),)
+PLANTED: list[tuple[Code, Facts, str]] = [
+    (Code.CONTAINERD_ABSENT, containerd(answer=Answer.ABSENT), "systemctl start containerd"),
+    (
+        Code.CONTAINERD_ABSENT,
+        containerd(answer=Answer.ABSENT, other_socks=("/run/k3s/containerd/containerd.sock",)),
+        "--containerd-sock /run/k3s/containerd/containerd.sock",
+    ),
+    (Code.CONTAINERD_FORBIDDEN, containerd(answer=Answer.FORBIDDEN), "as root"),
+    (Code.CONTAINERD_SILENT, containerd(answer=Answer.SILENT), "systemctl restart containerd"),
+    (Code.CONTAINERD_TOO_OLD, containerd(release=(1, 5)), "upgrade"),
+    (Code.CONTAINERD_OTHER_NETWORK, containerd(network="net:[2]"), "nsenter"),
+    (Code.CONFIG_UNKNOWN, containerd(config=None), "on the host"),
+    (Code.CONFIG_UNKNOWN, containerd(config=ConfigFacts("x", None, "broken")), "on the host"),
+    (Code.CONFIG_PATH_UNSET, config(""), f'"io.containerd.cri.v1.images".registry]: config_path = "{CERTS}"'),
+    (Code.CONFIG_PATH_UNSET, config("", legacy=("x.io",)), "have to go, too"),
+    (Code.CONFIG_PATH_ELSEWHERE, config("/etc/other"), "--hosts-dir /etc/other"),
+    (Code.CONFIG_PATH_LIST, config(LIST), f"peili configure --containerd-config-path {LIST}"),
+    (Code.LEGACY_REGISTRY_TABLES, config(legacy=("x.io",)), "remove registry.mirrors"),
+    (
+        Code.RESTART_PENDING,
+        containerd(config=ConfigFacts("/etc/containerd/config.toml", CONFIG, is_newer=True)),
+        "systemctl restart containerd",
+    ),
+    (Code.LAYERS_DISCARDED, config(discards_layers=True), "nothing has to be done"),
+    (Code.CONTENT_UNREADABLE, containerd(content_trouble="permission denied"), "--containerd-content-path"),
+    (Code.HOSTS_ABSENT, replace(HEALTHY, hosts=HostsFacts(False)), "peili configure"),
+    (Code.HOSTS_ABSENT, replace(HEALTHY, hosts=HostsFacts(True)), "peili configure"),
+    (Code.HOSTS_SHADOWED, hosts(OURS, HostsFile("quay.io", False)), "peili configure"),
+    (Code.HOSTS_CHANGED, hosts(changed=("x was edited",)), "peili configure"),
+    (Code.HOSTS_INVALID, hosts(OURS, HostsFile("quay.io", False, invalid="line 3")), "move it away"),
+    (Code.HOSTS_OTHER_ADDRESS, hosts(replace(OURS, first_host="http://127.0.0.1:5000")), "peili configure"),
+    (Code.HOSTS_UNWRITABLE, hosts(unwritable="read-only"), "read-write"),
+    (Code.REGISTRY_CLOSED, listen(port=Port.CLOSED), "peili serve"),
+    (Code.REGISTRY_TAKEN, listen(port=Port.TAKEN, owner="nginx (process 7)"), "--registry-addr"),
+    (Code.REGISTRY_ROUTABLE, listen(bound=("0.0.0.0",)), "--registry-addr 127.0.0.1:29020"),
+    (Code.REGISTRY_ROUTABLE, listen(bound=("127.0.0.1", "10.0.0.7")), "--registry-addr 127.0.0.1:29020"),
+    (Code.PORT_IN_NODEPORT_RANGE, asked(registry_port=30020), "outside of the range"),
+    (Code.PORT_IN_NODEPORT_RANGE, asked(peer_port=32767), "outside of the range"),
+    (Code.ADMIN_SILENT, replace(HEALTHY, daemon=None, admin_trouble="refused"), "--admin-addr"),
+    (Code.DAEMON_NOT_READY, daemon(unready=("containerd is away",)), "mend what it names"),
+    (Code.DAEMON_TROUBLE, daemon(trouble="no such name"), "mend what it names"),
+    (Code.NO_PEERS, daemon(members=0, trouble="nobody answers at x"), "--cluster-secret-file"),
+    (Code.NO_BOOTSTRAP, daemon(members=0, bootstrap=()), "--bootstrap"),
+    (Code.SECRET_MISMATCH, daemon(members=0, bootstrap=None, refused={"foreign": 2}), "sha256sum"),
+    (Code.SECRET_MISMATCH, daemon(members=0, bootstrap=None, refused={"mac": 1}), "sha256sum"),
+    (Code.STRANGERS_REFUSED, daemon(refused={"foreign": 2}), "another cluster"),
+    (Code.CLOCK_SKEW, daemon(clock_offset_s=90.0), "timedatectl"),
+    (Code.CLOCK_SKEW, daemon(clock_offset_s=-90.0), "timedatectl"),
+    (Code.WIRE_VERSION_SKEW, daemon(refused={"version": 1}), "same release"),
+    (Code.OTHER_RELEASE, daemon(version="0.9"), "restart the daemon"),
+    (Code.NOBODY_ASKED, containerd(pulled=PULLED), "restart containerd"),
+]
+
+
+def test_a_host_in_order_has_no_finding() -> None:
+    assert diagnose(HEALTHY) == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "facts", "mend"), PLANTED, ids=[f"{n}-{code}" for n, (code, _, _) in enumerate(PLANTED)]
+)
+def test_what_is_wrong_is_found_alone_with_its_mend(code: Code, facts: Facts, mend: str) -> None:
+    (finding,) = diagnose(facts)
+    assert finding.code is code
+    assert mend in " | ".join(finding.mend)
+    assert finding.what and "\n" not in finding.what + finding.evidence + "".join(finding.mend)
+    assert finding.level is (Level.NOTE if code in NOTES else Level.PROBLEM)
+
+
+def test_every_code_is_planted() -> None:
+    assert {code for code, _, _ in PLANTED} == set(Code)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        # What configure wrote for a list that is one path, 1.7 that splits it, and CRI that pulls by itself.
+        replace(config(LIST), hosts=replace(HOSTS, has_literal=True)),
+        config(LIST, uses_transfer_service=False),
+        # A mount in front of the hosts directory.
+        asked(hosts_dir=f"/host{CERTS}"),
+        # Not Kubernetes.
+        asked(containerd(namespaces=("moby",)), registry_port=30020),
+        # What _default does not serve, or the operator did not name.
+        hosts(replace(OURS, directory="ghcr.io"), HostsFile("quay.io", False)),
+        hosts(OURS, HostsFile("localhost:5000", False, is_address=True)),
+        # The network of nobody can be seen; it was asked for to listen elsewhere.
+        containerd(network=None),
+        listen(network=None),
+        asked(containerd(network="net:[2]"), registry_is_loopback=False),
+        daemon(clock_offset_s=4.0),
+        daemon(refused={"foreign": 0, "clock": 3}),
+        # An older daemon does not say what it was asked, nor how it bootstraps.
+        replace(containerd(pulled=PULLED), daemon=replace(DAEMON, requests=None)),
+        replace(containerd(pulled=PULLED), daemon=replace(DAEMON, requests=1)),
+        daemon(members=0, bootstrap=None),
+        # Another registry is not mirrored.
+        asked(containerd(pulled=PULLED), mirrors=("quay.io",)),
+        replace(HEALTHY, hosts=None),
+    ],
+)
+def test_what_is_no_fault(facts: Facts) -> None:
+    assert diagnose(facts) == ()
+
+
+def test_an_address_that_the_operator_named_is_shadowed_as_any_other() -> None:
+    facts = asked(hosts(OURS, HostsFile("10.0.0.1:5000", False, is_address=True)), mirrors=("10.0.0.1:5000",))
+    (finding,) = diagnose(facts)
+    assert finding.code is Code.HOSTS_SHADOWED
+    assert finding.mend == ("peili configure --mirror 10.0.0.1:5000",)
+
+
+@pytest.mark.parametrize(
+    ("sock", "has_rke2", "restart"),
+    [
+        ("/run/containerd/containerd.sock", False, "systemctl restart containerd"),
+        ("/run/k3s/containerd/containerd.sock", False, "systemctl restart k3s ||"),
+        ("/run/k3s/containerd/containerd.sock", True, "systemctl restart rke2-server ||"),
+        ("/var/snap/microk8s/common/run/containerd.sock", False, "snap restart microk8s"),
+    ],
+)
+def test_a_mend_is_for_this_kind_of_host(sock: str, has_rke2: bool, restart: str) -> None:
+    facts = asked(replace(config(""), has_rke2=has_rke2), sock=sock)
+    (finding,) = diagnose(facts)
+    assert finding.mend[-1].startswith(restart)
+
+
+def test_a_dump_names_the_file_to_edit() -> None:
+    source = "containerd --config /etc/own.toml config dump"
+    facts = containerd(config=ConfigFacts(source, replace(CONFIG, config_path=""), file="/etc/own.toml"))
+    assert "in /etc/own.toml set" in diagnose(facts)[0].mend[0]
+
+
+def test_problems_come_before_notes_and_only_they_count() -> None:
+    facts = replace(config(discards_layers=True), listen=replace(LISTEN, port=Port.CLOSED))
+    found = diagnose(facts)
+    assert [finding.code for finding in found] == [Code.REGISTRY_CLOSED, Code.LAYERS_DISCARDED]
+    assert problem_count(found) == 1
+    assert lines(facts, found)[-1] == "1 problem, 1 note (containerd 2.1.9)"
+    assert lines(facts, found[1:])[-1] == "healthy, no problems, 1 note (containerd 2.1.9)"
+    assert lines(facts, found)[1].startswith("    seen: ")
+
+
+def test_a_long_list_is_cut() -> None:
+    names = [HostsFile(f"r{number}.example", False) for number in range(9)]
+    assert diagnose(hosts(OURS, *names))[0].evidence.endswith("r4.example, and 4 more")
+
+
+def test_the_document_has_its_keys() -> None:
+    told = document(HEALTHY, [Finding(Code.NO_PEERS, "w", "e", ("a", "b"))])
+    assert told == {
+        "schema": 1,
+        "healthy": False,
+        "version": "1.0",
+        "containerd_version": "2.1.9",
+        "findings": [
+            {"code": "no-peers", "level": "problem", "what": "w", "evidence": "e", "mend": ["a", "b"]}
+        ],
+    }
+
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "doctor.md").read_text()
+
+
+def test_the_page_lists_every_code_with_its_level_and_a_mend() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| (problem|note) \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
+    told = {code: level for code, level, _, mend in rows if mend.strip()}
+    assert len(told) == len(rows)
+    assert told == {code.value: "note" if code in NOTES else "problem" for code in Code}
+
+
+def test_the_page_names_every_key_of_the_document() -> None:
+    told = document(HEALTHY, [Finding(Code.NO_PEERS, "w", "e", ())])
+    findings = told["findings"]
+    assert isinstance(findings, list)
+    for key in (*told, *findings[0]):
+        assert f"`{key}`" in PAGE, key
