@@ -26,11 +26,15 @@ from tests.support.command_table import (
     CLEANUP,
     CONFIGURE,
     CREATE_SECRET,
+    DOCTOR,
     DUMP,
+    IMAGES,
     IMPORT,
     LINE,
     NOT_COMMANDS,
     PATCH,
+    PEERS,
+    PEILI_STATUS,
     REMOVE,
     SECRET,
     SERVE,
@@ -169,6 +173,10 @@ async def test_two_hosts_are_set_up_looked_at_and_left_as_they_were(
             told = json.loads(host.run(ran(STATUS)))
             # What docs/kubernetes.md says of it.
             assert (told["members"], told["trouble"], told["bytes_from_peers"]) == (1, None, 0)
+            assert "1 known" in host.run(ran(PEILI_STATUS))
+            assert ":29021" in host.run(ran(PEERS))
+            assert "has no image" in host.run(ran(IMAGES))
+            assert host.run(ran(DOCTOR))
 
     assert "node.json" in first.files("/var/lib/peili")
     assert "/etc/containerd/certs.d/docker.io/hosts.toml" in first.run(ran(CLEANUP))

@@ -57,6 +57,10 @@ SECRET: Final = "head -c 32 /dev/urandom | base64 > SECRET"
 CONFIGURE: Final = "peili configure"
 SERVE: Final = "peili serve --cluster-secret-file SECRET --bootstrap static:10.0.0.11:29021"
 STATUS: Final = "curl 127.0.0.1:29022/api/v1/status"
+PEILI_STATUS: Final = "peili status"
+PEERS: Final = "peili peers"
+IMAGES: Final = "peili images"
+DOCTOR: Final = "peili doctor"
 CLEANUP: Final = "peili cleanup"
 REMOVE: Final = "peili cleanup --remove-data-dir /var/lib/peili"
 STALE_TAGS: Final = "peili configure --stale-tags on"
@@ -86,6 +90,10 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     CONFIGURE: ON_HOSTS,
     SERVE: ON_HOSTS,
     STATUS: ON_HOSTS,
+    PEILI_STATUS: ON_HOSTS,
+    PEERS: ON_HOSTS,
+    IMAGES: ON_HOSTS,
+    DOCTOR: ON_HOSTS,
     CLEANUP: ON_HOSTS,
     REMOVE: ON_HOSTS,
     STALE_TAGS: ON_HOSTS,
@@ -101,6 +109,10 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     CREATE_SECRET: KUBECTL,
     CLEAN_AGAIN: KUBECTL,
     "peili serve": NotRun(MENTION),
+    "peili configure --containerd-config-path LIST": NotRun("LIST is what the reader's containerd has"),
+    "peili serve --registry-addr 127.0.0.1:29020": Elsewhere(
+        "tests/integration/test_doctor_real.py::test_a_registry_port_that_others_reach"
+    ),
     "peili cleanup --stay-addr": NotRun(MENTION),
     "ctr image import": NotRun(MENTION),
     "ctr run": NotRun(MENTION),
@@ -152,6 +164,7 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     "kubectl create namespace peili-system": NotRun(CLUSTER),
     "kubectl label namespace peili-system pod-security.kubernetes.io/enforce=privileged": NotRun(CLUSTER),
     "kubectl -n peili-system port-forward POD 29022": NotRun(CLUSTER),
+    "kubectl -n peili-system exec POD -- peili status": NotRun(CLUSTER),
     "kubectl -n peili-system rollout restart daemonset/peili": NotRun(CLUSTER, ("DaemonSet/peili",)),
     "kubectl -n peili-system get pods -l app.kubernetes.io/component=cleanup -o wide": NotRun(CLUSTER),
     "kubectl -n peili-system delete daemonset,service,pod "

@@ -7,7 +7,17 @@ from typing import Any
 
 _TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 _NOTES = {"$schema", "$defs", "title", "description"}
-_KNOWN = _NOTES | {"$ref", "anyOf", "enum", "type", "minimum", "properties", "required", "items"}
+_KNOWN = _NOTES | {
+    "$ref",
+    "anyOf",
+    "enum",
+    "type",
+    "minimum",
+    "properties",
+    "required",
+    "items",
+    "additionalProperties",
+}
 
 
 def violations(value: Any, schema: Mapping[str, Any]) -> list[str]:
@@ -37,13 +47,20 @@ def _check(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], where
     elif isinstance(value, dict):
         properties = schema.get("properties", {})
         found += [f"{where}: lacks {name}" for name in schema.get("required", ()) if name not in value]
-        found += [f"{where}: has {name}, which is not documented" for name in value if name not in properties]
+        # A dictionary says of what its values are.
+        others = schema.get("additionalProperties")
+        for name in value.keys() - properties.keys():
+            if others is None:
+                found.append(f"{where}: has {name}, which is not documented")
+            else:
+                found += _check(value[name], others, root, f"{where}.{name}")
         for name in value.keys() & properties.keys():
             found += _check(value[name], properties[name], root, f"{where}.{name}")
     return found
 
 
 def _is(value: Any, kind: str) -> bool:
-    if kind == "integer":
-        return isinstance(value, int) and not isinstance(value, bool)
+    if kind in ("integer", "number"):
+        numbers = int if kind == "integer" else (int, float)
+        return isinstance(value, numbers) and not isinstance(value, bool)
     return isinstance(value, _TYPES[kind])
