@@ -167,7 +167,7 @@ def crd(kind: str, plural: str) -> Object:
     }
 
 
-@pytest.mark.parametrize("name", ["default", "minimal", "everything", "hostport"])
+@pytest.mark.parametrize("name", ["default", "minimal", "everything", "hostport", "nodeport"])
 async def test_every_object_is_taken(kube: KubeBed, name: str) -> None:
     """Unknown fields are refused, as are a protocol, a path type, a port or a quantity that there cannot be."""
     if name == "everything":
@@ -180,6 +180,9 @@ async def test_every_object_is_taken(kube: KubeBed, name: str) -> None:
     values = yaml.safe_load((CASES / f"{name}.yaml").read_text())
     notes = await install(kube, 4, namespace, values)
     assert ("seed and scheduler come with a later release" in notes) is (name == "everything")
+    if name == "nodeport":
+        # The installed one has its port.
+        values["service"] = {"registry": {"nodePort": 30021}}
     found = rendered(kube.folder, values)
     for it in found:
         strictly_taken(kube, it)

@@ -96,6 +96,7 @@ OTHER: dict[str, Any] = {
     "cleanup.enabled": False,
 }
 BESIDES: dict[str, dict[str, Any]] = {
+    "service.registry.nodePort": {"network.mode": "nodePort"},
     "peili.mountHostsDirParent": {"peili.containerdConfigPath": ""},
     "image.tag": {"image.digest": ""},
     "service.metrics.enabled": {"serviceMonitor.enabled": False, "podMonitor.enabled": False},

@@ -97,14 +97,14 @@ def test_every_process_reads_what_it_is_told_without_a_warning(
     read_by = []
     for where, command, values in processes(case(name)):
         warnings = amounted_to(command, values)
-        if name == "hostport" and command is Command.SERVE:
+        if name in ("hostport", "nodeport") and command is Command.SERVE:
             # The price that values.yaml tells of.
             warnings = tuple(text for text in warnings if "is not loopback" not in text)
         assert warnings == (), where
         read_by.append(where)
     daemon = "DaemonSet/mirror daemon" if name == "everything" else "DaemonSet/peili daemon"
     assert daemon in read_by
-    assert len(read_by) == {"default": 4, "minimal": 1, "everything": 6, "hostport": 4}[name]
+    assert len(read_by) == {"default": 4, "minimal": 1, "everything": 6, "hostport": 4, "nodeport": 4}[name]
 
 
 def amounted_to(command: Command, values: Values) -> tuple[str, ...]:
@@ -159,6 +159,20 @@ def test_daemons_find_each_other_by_the_service(case: Callable[[str], list[Objec
     service = one(found, "Service", "mirror-peers")
     port = next(it["port"] for it in service["spec"]["ports"] if it["protocol"] == "UDP")
     assert str(first) == f"dns:{service['metadata']['name']}.elsewhere.svc.cluster.test:{port}"
+
+
+def test_behind_a_node_port_the_daemon_is_a_plain_mirror(case: Callable[[str], list[Object]]) -> None:
+    """Another host's containerd may ask it: it must not wait for its own to fetch."""
+    found = case("nodeport")
+    serve = resolve.serve(of(found, " daemon"), AROUND, Path("/data")).settings
+    configure = resolve.configure(of(found, " configuration"), AROUND).settings
+    service = one(found, "Service", "peili-registry")["spec"]
+    assert configure.hosts.registry_url == f"http://127.0.0.1:{service['ports'][0]['nodePort']}"
+    assert (service["type"], service["externalTrafficPolicy"]) == ("NodePort", "Local")
+    assert (serve.origin.value, serve.tags.value, configure.tags.value) == ("off", "off", "off")
+    assert not serve.hosts.add_registries
+    (container,) = one(found, "DaemonSet", "peili")["spec"]["template"]["spec"]["containers"]
+    assert "hostPort" not in container["ports"][0] and "host" not in container["livenessProbe"]["httpGet"]
 
 
 def test_configure_and_serve_agree(case: Callable[[str], list[Object]]) -> None:

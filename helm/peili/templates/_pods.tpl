@@ -32,6 +32,26 @@
 {{- ternary "127.0.0.1" "" (eq .Values.network.mode "host") -}}
 {{- end -}}
 
+{{/* Where containerd asks. A node port is on the loopback, too, where kube-proxy forwards it from there. */}}
+{{- define "peili.askedAt" -}}
+{{- if eq .Values.network.mode "nodePort" -}}
+{{ printf "127.0.0.1:%v" .Values.service.registry.nodePort }}
+{{- else -}}
+{{ printf "%s:%v" (include "peili.localHost" .) .Values.service.registry.port }}
+{{- end -}}
+{{- end -}}
+
+{{/* Behind a node port another host's containerd may ask. A daemon that steers would wait for its own to fetch, so it is a
+plain mirror then: no claims, and no tags, for which it would have to ask the registry. */}}
+{{- define "peili.origin" -}}
+{{- $origin := include "peili.word" .Values.peili.origin -}}
+{{- if and (eq .Values.network.mode "nodePort") (eq $origin (quote "steer")) -}}{{ quote "off" }}{{- else -}}{{ $origin }}{{- end -}}
+{{- end -}}
+{{- define "peili.tags" -}}
+{{- $tags := include "peili.word" .Values.peili.tags -}}
+{{- if and (eq .Values.network.mode "nodePort") (eq $tags (quote "upstream")) -}}{{ quote "off" }}{{- else -}}{{ $tags }}{{- end -}}
+{{- end -}}
+
 {{/* The host's network for what must be reached at the host's address. */}}
 {{- define "peili.podNetwork" -}}
 {{- if eq .Values.network.mode "host" -}}
