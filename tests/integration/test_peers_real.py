@@ -170,8 +170,8 @@ async def test_hosts_pull_by_digest_from_each_other_when_the_registry_is_gone(
         for host in (second, third):
             assert (await pulled(host, by_digest)).image_id == first_pull.image_id
         assert second.counted("bytes_received_from_peers") == image.size_bytes
-        # One takes over the end of what the other sends: of that a buffer comes twice; where the machine stands still for
-        # half a second, a piece does.
+        # One takes over the end of what the other sends: of that a buffer comes twice. Where the machine stands still
+        # for half a second, a piece does.
         twice_bytes = third.counted("bytes_received_from_peers") - image.size_bytes
         assert 0 <= twice_bytes <= len(image.layers) * (READ_BUFFER_BYTES + PIECE_MIN_BYTES)
         assert first.counted("bytes_served_to_peers") >= image.size_bytes
