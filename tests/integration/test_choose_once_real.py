@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.web.listener import bind
 from tests.support.bed_process import BedProcess
 from tests.support.oci_image import Image, build_image, build_index
 from tests.support.recording_mirror import Status
@@ -60,10 +60,9 @@ class Bed:
 
 @asynccontextmanager
 async def bed(tmp_path: Path, image: Image, *flags: str) -> AsyncIterator[Bed]:
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]
     async with AsyncExitStack() as stack:
+        # Kept, so that the kernel gives it to nobody else before the daemon binds it, too.
+        port = stack.enter_context(bind("registry", "127.0.0.1", 0)).getsockname()[1]
         origin = await stack.enter_async_context(TokenOrigin(auth="bearer"))
         origin.users["user"] = "secret"
         origin.add(image, "team/open", "1")

@@ -5,13 +5,14 @@ cleanup takes it out again.
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mirror.web.listener import bind
 from tests.support.bed_hosts_toml import install
 from tests.support.bed_process import BedProcess
 from tests.support.cri_pull import Pulled, cri_pull
@@ -37,12 +38,16 @@ async def run(*arguments: str) -> None:
     assert await process.wait() == 0, arguments
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Of the registry. Kept, so that the kernel gives it to nobody else before the daemon binds it, too."""
+    with bind("registry", "127.0.0.1", 0) as kept:
+        yield kept.getsockname()[1]
+
+
 async def test_the_next_pull_has_a_fallback_host(
-    containerd: RealContainerd, version: str, fresh_image: Image, tmp_path: Path
+    containerd: RealContainerd, version: str, fresh_image: Image, tmp_path: Path, port: int
 ) -> None:
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]
     registry = f"seen-{version.replace('.', '-')}.example"
     mirrored = f"http://127.0.0.1:{port}"
     tls, authority = server_tls(tmp_path)
