@@ -167,7 +167,7 @@ class Claimant(Facts):
             return
         if asking.fence is not None:
             if asking.renew_at is not None and now >= asking.renew_at:
-                is_queued = not self._ingest.is_growing(now) and self._flow.is_busy(now)
+                is_queued = self._ingest.is_standing(now) and self._flow.is_busy(now)
                 self._out.append(asking.renew(self.progress_bytes, now, is_queued=is_queued))
             return
         reason = self._reason(now)

@@ -49,6 +49,10 @@ class Ingest:
         """It is to be read from the origin, and was not begun."""
         return self.steered_at is not None and not self.has_grown
 
+    def is_standing(self, now: float) -> bool:
+        """It is to be read from the origin, and nothing comes: not yet, or not just now."""
+        return self.steered_at is not None and not self.is_growing(now)
+
     def queue(self, now: float) -> None:
         """The own containerd is busy with others until now."""
         if self._queued_at is not None:

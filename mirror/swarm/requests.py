@@ -6,9 +6,8 @@ Rules
    in proportion to their rates: so a source that comes late, or is fast, does its share of a stream that somebody else
    began.
 3. Where no run has an end to give, the piece under way at a slow source is asked for a second time, if that brings it
-   in a fraction of the time. The first to come wins, the other is cancelled. A piece is asked for at
-   most twice, silent runs aside. For a piece that a
-   reader has waited for this comes before rule 1.
+   in a fraction of the time. The first to come wins, the other is cancelled. A piece is asked for at most twice, silent
+   runs aside. For a piece that a reader has waited for this comes before rule 1.
 4. A source that is silent is hedged: its pieces are free for others, and it gets nothing more until it speaks. If it
    does not, its runs are cancelled and it rests.
 5. Where our own containerd downloads the blob and nobody here reads it, we want nothing of others. With

@@ -10,10 +10,11 @@ from mirror.steer import commands as do
 from mirror.steer import events as on
 from mirror.steer.commands import AskReason, ReleaseReason
 from mirror.steer.flow import SLOW_MAX_COUNT, Flow, Flows
+from mirror.steer.ladder import State
 from mirror.steer.rates import REGISTRIES_MAX_COUNT
-from mirror.steer.rulings import Participant
+from mirror.steer.rulings import Granted, Participant
 from mirror.steer.timers import CLAIM_SILENT_MIN_S, FIRST_BYTE_UNTOLD_S, SLOW_KNOWN_S, STEERED_FRESH_S
-from tests.support.steer_host import GRANTED, MIB, WAIT, SteerHost
+from tests.support.steer_host import FENCE, GRANTED, MIB, WAIT, WAITER, SteerHost
 
 
 def claimant(flow: Flow, *, has_fallback: bool = True) -> SteerHost:
@@ -48,6 +49,18 @@ def test_once_begun_it_is_queued_again_only_where_it_stands_while_others_grow() 
     flow.own_grew(host.now)
     assert renewals(host, 3.0)[-1] is True
     assert renewals(host, CLAIM_SILENT_MIN_S)[-1] is False, "and the others stand, too"
+
+
+def test_who_still_drains_what_others_have_is_not_queued_at_the_origin() -> None:
+    flow = Flow()
+    host = SteerHost(flow=flow)
+    host.fed_to(2 * MIB)
+    host.tell(on.SourcesGone())
+    host.rule(Granted(FENCE, (Participant(WAITER, 6 * MIB),)))
+    assert host.state() is State.HANDING_OVER
+    flow.own_grew(host.now)
+    assert renewals(host, 1.2) == [False]
+    assert host.state() is State.HANDING_OVER
 
 
 def test_the_growth_of_one_blob_keeps_the_claim_of_another() -> None:
