@@ -142,7 +142,7 @@ def _config_path(facts: Facts, config: EffectiveConfig, source: str) -> Iterator
         return
     search = search_path(asked.hosts_dir, config.config_path, release)
     if search.warnings:
-        one = config.config_path if ":" not in config.config_path else config.config_path.split(":")[0]
+        one = config.config_path.partition(":")[0]
         yield Finding(
             Code.CONFIG_PATH_ELSEWHERE,
             f"containerd does not read what is below {asked.hosts_dir}",
@@ -150,8 +150,7 @@ def _config_path(facts: Facts, config: EffectiveConfig, source: str) -> Iterator
             (f"give serve, configure and doctor --hosts-dir {one}", f"or {edit}", kind.restart),
         )
         return
-    has_literal = facts.hosts is not None and facts.hosts.has_literal
-    if ":" in config.config_path and config.uses_transfer_service and not has_literal:
+    if ":" in config.config_path and config.uses_transfer_service and not facts.hosts.has_literal:
         yield Finding(
             Code.CONFIG_PATH_LIST,
             "containerd takes the whole list in config_path for the name of one directory, and reads no hosts.toml "

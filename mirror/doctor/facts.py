@@ -139,7 +139,7 @@ class Facts:
 
     asked: Asked
     containerd: ContainerdFacts
-    hosts: HostsFacts | None
+    hosts: HostsFacts
     listen: ListenFacts
     daemon: DaemonFacts | None
     admin_trouble: str = ""

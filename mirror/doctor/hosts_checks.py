@@ -15,8 +15,6 @@ _NAMED_MAX_COUNT = 5
 
 def check(facts: Facts) -> Iterator[Finding]:
     hosts, asked = facts.hosts, facts.asked
-    if hosts is None:
-        return
     if hosts.unwritable:
         yield Finding(
             Code.HOSTS_UNWRITABLE,

@@ -182,7 +182,6 @@ def test_every_code_is_planted() -> None:
         daemon(members=0, bootstrap=None),
         # Another registry is not mirrored.
         asked(containerd(pulled=PULLED), mirrors=("quay.io",)),
-        replace(HEALTHY, hosts=None),
     ],
 )
 def test_what_is_no_fault(facts: Facts) -> None:
