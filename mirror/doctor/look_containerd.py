@@ -14,10 +14,10 @@ from mirror.doctor.distribution import KNOWN_SOCKS
 from mirror.doctor.facts import Answer, ConfigFacts, ContainerdFacts, PulledImage
 from mirror.doctor.look_process import Process, config_of, listener, namespace_of
 from mirror.settings.model import DoctorSettings
+from mirror.tags.image_name import SOURCE_LABEL
 
 # Of images that are new, how many are looked at: one that was pulled past us is enough.
 IMAGES_MAX_COUNT = 64
-_SOURCE_LABEL = "containerd.io/distribution.source."
 
 
 async def look_containerd(settings: DoctorSettings, since_s: float | None) -> ContainerdFacts:
@@ -114,5 +114,5 @@ async def _pulled_in(client: Client, namespace: str, since_s: float) -> AsyncIte
         except ContainerdError:
             continue
         # An import has no source, and another name for what is here already is not asked for.
-        if is_new(info.created_at) and any(key.startswith(_SOURCE_LABEL) for key in info.labels):
+        if is_new(info.created_at) and any(key.startswith(SOURCE_LABEL) for key in info.labels):
             yield PulledImage(name, name.partition("/")[0])

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from containerd.hosts.layout import FALLBACK_PATH
+from mirror.admin.answers import STATUS_PATH
 from mirror.doctor.facts import DaemonFacts, ListenFacts, Port
 from mirror.doctor.look_process import namespace_of
 from mirror.doctor.socket_table import Listening, listening
@@ -19,7 +21,7 @@ from mirror.settings.model import Address
 ANSWER_LIMIT_S = 2.0
 ANSWER_LIMIT_BYTES = 2**20
 # No other registry has it: docker's says 404 there.
-_OURS_PATH = "/fallback/v2/"
+_OURS_PATH = f"{FALLBACK_PATH}/"
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ")
 
 
@@ -45,7 +47,7 @@ class _Status(msgspec.Struct):
 async def look_daemon(admin: Address) -> DaemonFacts | str:
     """A text: why its state is not known."""
     try:
-        status, body = await _get(admin, "/api/v1/status")
+        status, body = await _get(admin, STATUS_PATH)
     except (OSError, _NotHttp) as exc:
         return f"{admin}: {_words(exc)}"
     if status != HTTPStatus.OK:
