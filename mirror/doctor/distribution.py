@@ -14,6 +14,9 @@ K3S_SOCK = "/run/k3s/containerd/containerd.sock"
 MICROK8S_SOCK = "/var/snap/microk8s/common/run/containerd.sock"
 DOCKER_SOCK = "/run/docker/containerd/containerd.sock"
 KNOWN_SOCKS = (STOCK_SOCK, K3S_SOCK, MICROK8S_SOCK, DOCKER_SOCK)
+# Defaults of the settings, and repeated here: their table knows paths of this machine (a test compares).
+DEFAULT_HOSTS_DIR = "/etc/containerd/certs.d"
+DEFAULT_REGISTRY_ADDR = "127.0.0.1:29020"
 RKE2_DIR = "/var/lib/rancher/rke2"
 
 
@@ -21,39 +24,29 @@ RKE2_DIR = "/var/lib/rancher/rke2"
 class Distribution:
     """`config_file`: where a change to containerd's configuration lasts."""
 
-    name: str
     config_file: str
-    hosts_dir: str
     restart: str
     start: str
 
 
 STOCK = Distribution(
-    "stock",
     "/etc/containerd/config.toml",
-    "/etc/containerd/certs.d",
     "systemctl restart containerd",
     "systemctl start containerd",
 )
 _RANCHER = "/var/lib/rancher/{0}/agent/etc/containerd"
 _K3S = Distribution(
-    "k3s",
     f"{_RANCHER.format('k3s')}/config.toml.tmpl",
-    f"{_RANCHER.format('k3s')}/certs.d",
     "systemctl restart k3s || systemctl restart k3s-agent",
     "systemctl start k3s || systemctl start k3s-agent",
 )
 _RKE2 = Distribution(
-    "rke2",
     f"{_RANCHER.format('rke2')}/config.toml.tmpl",
-    f"{_RANCHER.format('rke2')}/certs.d",
     "systemctl restart rke2-server || systemctl restart rke2-agent",
     "systemctl start rke2-server || systemctl start rke2-agent",
 )
 _MICROK8S = Distribution(
-    "microk8s",
     "/var/snap/microk8s/current/args/containerd-template.toml",
-    "/var/snap/microk8s/current/args/certs.d",
     "snap restart microk8s.daemon-containerd",
     "snap start microk8s.daemon-containerd",
 )
@@ -83,9 +76,9 @@ def configure_command(facts: Facts, *more: str) -> str:
     """As it must be called here: what is not the default is given."""
     asked = facts.asked
     flags = ["peili", "configure"]
-    if asked.hosts_dir != STOCK.hosts_dir:
+    if asked.hosts_dir != DEFAULT_HOSTS_DIR:
         flags.append(f"--hosts-dir {asked.hosts_dir}")
-    if asked.registry_addr != "127.0.0.1:29020":
+    if asked.registry_addr != DEFAULT_REGISTRY_ADDR:
         flags.append(f"--registry-addr {asked.registry_addr}")
     if asked.sock != STOCK_SOCK:
         flags.append(f"--containerd-sock {asked.sock}")

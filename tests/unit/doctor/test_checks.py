@@ -10,6 +10,7 @@ import pytest
 
 from containerd.effective_config import EffectiveConfig
 from mirror.doctor.diagnosis import diagnose
+from mirror.doctor.distribution import DEFAULT_HOSTS_DIR, DEFAULT_REGISTRY_ADDR, STOCK_SOCK
 from mirror.doctor.facts import (
     Answer,
     Asked,
@@ -25,6 +26,7 @@ from mirror.doctor.facts import (
 )
 from mirror.doctor.finding import NOTES, Code, Finding, Level
 from mirror.doctor.report import document, lines, problem_count
+from mirror.settings import table
 
 CERTS = "/etc/containerd/certs.d"
 LIST = f"{CERTS}:/etc/docker/certs.d"
@@ -208,6 +210,18 @@ def test_a_mend_is_for_this_kind_of_host(sock: str, has_rke2: bool, restart: str
     facts = asked(replace(config(""), has_rke2=has_rke2), sock=sock)
     (finding,) = diagnose(facts)
     assert finding.mend[-1].startswith(restart)
+
+
+def test_a_mend_gives_what_is_not_the_default() -> None:
+    defaults = (table.CONTAINERD_SOCK.default, table.HOSTS_DIR.default, table.REGISTRY_ADDR.default)
+    assert defaults == (STOCK_SOCK, DEFAULT_HOSTS_DIR, DEFAULT_REGISTRY_ADDR)
+    facts = replace(HEALTHY, hosts=HostsFacts(True))
+    assert diagnose(facts)[0].mend == ("peili configure",)
+    other = asked(facts, sock="/c.sock", hosts_dir="/d", registry_addr="127.0.0.1:1")
+    # containerd is told of another directory than /d, too.
+    assert diagnose(other)[-1].mend == (
+        "peili configure --hosts-dir /d --registry-addr 127.0.0.1:1 --containerd-sock /c.sock",
+    )
 
 
 def test_a_dump_names_the_file_to_edit() -> None:
