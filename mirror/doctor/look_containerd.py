@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -26,7 +27,7 @@ async def look_containerd(settings: DoctorSettings, since_s: float | None) -> Co
     try:
         async with Client(sock) as client:
             version = await client.version()
-            process = listener(sock)
+            process = await asyncio.to_thread(listener, sock)
             root, trouble = await _content(client, settings.containerd_content_path)
             return ContainerdFacts(
                 Answer.ANSWERS,
@@ -34,7 +35,7 @@ async def look_containerd(settings: DoctorSettings, since_s: float | None) -> Co
                 release=version.release,
                 namespaces=await client.namespaces(),
                 network=None if process is None else namespace_of(process.pid, "net"),
-                config=_config(settings, process, version.release),
+                config=await asyncio.to_thread(_config, settings, process, version.release),
                 content_root=root,
                 content_trouble=trouble,
                 pulled=await _pulled(client, settings.containerd_namespaces, since_s),
@@ -68,7 +69,7 @@ async def _content(client: Client, told: Path | None) -> tuple[str, str]:
         root = told or await client.content_root()
     except ContainerdError as exc:
         return "", str(exc)
-    return _readable(root, is_told=told is not None)
+    return await asyncio.to_thread(_readable, root, is_told=told is not None)
 
 
 def _readable(root: Path, *, is_told: bool) -> tuple[str, str]:

@@ -70,22 +70,30 @@ async def look_daemon(admin: Address) -> DaemonFacts | str:
 
 
 async def look_registry(registry: Address) -> ListenFacts:
-    network = namespace_of("self", "net")
-    found = [one for one in _listening() if one.port == registry.port]
-    bound = tuple(dict.fromkeys(one.address for one in found))
-    owner = next((name for one in found if (name := _owner(one.inode))), "")
+    bound, owner = await asyncio.to_thread(_bound, registry.port)
+    port, said = await _answer(registry, is_bound=bool(bound))
+    return ListenFacts(port, said, bound, owner, namespace_of("self", "net"))
+
+
+async def _answer(registry: Address, *, is_bound: bool) -> tuple[Port, str]:
     try:
         status, _ = await _get(registry, _OURS_PATH)
     except ConnectionRefusedError as exc:
-        return ListenFacts(Port.CLOSED, str(exc), bound, owner, network)
+        return Port.CLOSED, str(exc)
     except (OSError, _NotHttp) as exc:
-        if not found:
-            return ListenFacts(Port.CLOSED, str(exc), bound, owner, network)
-        said = f"it does not answer as Peili: {_words(exc)}"
-        return ListenFacts(Port.TAKEN, said, bound, owner, network)
+        if not is_bound:
+            return Port.CLOSED, _words(exc)
+        return Port.TAKEN, f"it does not answer as Peili: {_words(exc)}"
     if status != HTTPStatus.OK:
-        return ListenFacts(Port.TAKEN, f"it answers {_OURS_PATH} with status {status}", bound, owner, network)
-    return ListenFacts(Port.OURS, "", bound, owner, network)
+        return Port.TAKEN, f"it answers {_OURS_PATH} with status {status}"
+    return Port.OURS, ""
+
+
+def _bound(port: int) -> tuple[tuple[str, ...], str]:
+    """The addresses of the listeners on this port, and a process that has one open."""
+    found = [one for one in _listening() if one.port == port]
+    owner = next((name for one in found if (name := _owner(one.inode))), "")
+    return tuple(dict.fromkeys(one.address for one in found)), owner
 
 
 def _words(exc: Exception) -> str:
