@@ -11,7 +11,7 @@ from mirror.doctor.facts import Answer, Asked, ContainerdFacts, DaemonFacts, Fac
 from mirror.doctor.look_containerd import look_containerd
 from mirror.doctor.look_daemon import look_daemon, look_registry
 from mirror.doctor.look_hosts import look_hosts
-from mirror.settings.model import Address, DoctorSettings
+from mirror.settings.model import DoctorSettings
 from mirror.version import VERSION
 
 # Several calls, each with its own limit, and a dump; a containerd that needs longer in all is stuck.
@@ -51,15 +51,14 @@ async def _containerd(settings: DoctorSettings, since_s: float | None) -> Contai
 
 def _asked(settings: DoctorSettings) -> Asked:
     address = settings.registry_addr
-    # As configure writes it: containerd is on this host.
-    url = Address("127.0.0.1", address.port) if address.is_every_address else address
     return Asked(
         str(settings.containerd_sock),
         str(settings.hosts_dir),
         str(address),
         address.port,
-        address.is_loopback or address.is_every_address,
-        f"http://{url}",
+        address.from_this_host.is_loopback,
+        # As configure writes it.
+        f"http://{address.from_this_host}",
         settings.peer_addr.port,
         str(settings.admin_addr),
         settings.admin_addr.port,

@@ -102,13 +102,11 @@ def _words(exc: Exception) -> str:
 
 async def _get(address: Address, path: str) -> tuple[int, bytes]:
     """By HTTP/1.0: the body ends with the connection. Raises: OSError (a TimeoutError, too), _NotHttp."""
-    host = address.host
-    if address.is_every_address:
-        host = "::1" if ":" in host else "127.0.0.1"
+    here = address.from_this_host
     async with asyncio.timeout(ANSWER_LIMIT_S):
-        reader, writer = await asyncio.open_connection(host, address.port)
+        reader, writer = await asyncio.open_connection(here.host, here.port)
         try:
-            writer.write(f"GET {path} HTTP/1.0\r\nHost: {Address(host, address.port)}\r\n\r\n".encode())
+            writer.write(f"GET {path} HTTP/1.0\r\nHost: {here}\r\n\r\n".encode())
             await writer.drain()
             answer = b""
             while len(answer) < ANSWER_LIMIT_BYTES and (more := await reader.read(2**16)):

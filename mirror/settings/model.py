@@ -81,6 +81,11 @@ class Address:
     def is_every_address(self) -> bool:
         return self.host in (_ANY_IPV4, _ANY_IPV6)
 
+    @property
+    def from_this_host(self) -> Address:
+        """Where a program of this host reaches a listener at this address."""
+        return Address("127.0.0.1", self.port) if not self.host or self.is_every_address else self
+
     def collides_with(self, other: Address) -> bool:
         """Whether two listeners cannot both be bound. An IPv6 wildcard serves IPv4, too."""
         if self.port != other.port or self.port == 0:

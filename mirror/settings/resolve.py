@@ -156,10 +156,7 @@ def asking(values: Values) -> Resolved[AskingSettings]:
             table.ADMIN_ADDR,
             f"'{address}' has port 0, which is any free one to serve: give the port that its log names",
         )
-    if not address.host or address.is_every_address:
-        # serve listens at every address; it is on this host.
-        address = Address("127.0.0.1", address.port)
-    return Resolved(AskingSettings(address), tuple(values.warnings))
+    return Resolved(AskingSettings(address.from_this_host), tuple(values.warnings))
 
 
 def doctor(values: Values, around: Surroundings) -> Resolved[DoctorSettings]:
@@ -205,12 +202,9 @@ def _described(part: object) -> Iterator[tuple[str, object]]:
 
 
 def _hosts(values: Values, address: Address, around: Surroundings, *, add_registries: bool) -> HostsSettings:
-    if not address.host or address.is_every_address:
-        # serve listens at every address; containerd is on this host.
-        address = Address("127.0.0.1", address.port)
     return HostsSettings(
         hosts_dir=_path(values.one(table.HOSTS_DIR), around),
-        registry_url=f"http://{address}",
+        registry_url=f"http://{address.from_this_host}",
         stale_tags=values.one(table.STALE_TAGS),
         containerd_config_path=values.maybe(table.CONTAINERD_CONFIG_PATH),
         add_registries=add_registries,

@@ -188,6 +188,18 @@ async def test_a_program_that_says_nothing_is_waited_for_a_short_time(
     assert seen.port is Port.TAKEN and seen.said.endswith("TimeoutError")
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_a_daemon_at_every_address_is_asked_where_containerd_asks_it(host: str) -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(answers, "127.0.0.1", 0) as server:
+        address = Address(host, server.sockets[0].getsockname()[1])
+        assert (await look_registry(address)).port is Port.OURS
+
+
 async def test_nobody_at_the_registry_port() -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
