@@ -20,6 +20,9 @@ from mirror.settings.model import Address
 V2 = '[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/a"\n'
 V2_DISCARDS = '[plugins."io.containerd.grpc.v1.cri".containerd]\ndiscard_unpacked_layers = true\n'
 V3 = '[plugins."io.containerd.cri.v1.images".registry]\nconfig_path = "/a"\n'
+MIRRORS = '[plugins."io.containerd.cri.v1.images".registry.mirrors."x.io"]\nendpoint = ["http://y"]\n'
+PLUGIN = '[plugins."io.containerd.grpc.v1.cri"]\n'
+CONFIGS = '[plugins."io.containerd.grpc.v1.cri".registry.configs."x.io"]\n'
 V3_TOP = '[plugins."io.containerd.cri.v1.images"]\n'
 
 
@@ -56,7 +59,11 @@ V3_TOP = '[plugins."io.containerd.cri.v1.images"]\n'
             (1, 7),
             EffectiveConfig("/a", False, False, ()),
         ),
+        # CRI pulls by itself for them.
+        ([V3 + MIRRORS], (2, 1), EffectiveConfig("/a", False, False, ("x.io",))),
         # Of another form than containerd takes.
+        ([V2, PLUGIN + "registry = 3"], (2, 1), EffectiveConfig("", False, True, ())),
+        ([V2 + CONFIGS + 'tls = "x"'], (1, 7), EffectiveConfig("/a", False, False, ())),
         (["plugins = 3"], (1, 7), EffectiveConfig("", False, False, ())),
         ([V2.replace('"/a"', "7")], (1, 7), EffectiveConfig("", False, False, ())),
     ],
