@@ -22,11 +22,13 @@ RKE2_DIR = "/var/lib/rancher/rke2"
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """`config_file`: where a change to containerd's configuration lasts."""
+    """`config_file`: where a change to containerd's configuration lasts; `config_file_of_2`: the one with containerd 2,
+    where that is another."""
 
     config_file: str
     restart: str
     start: str
+    config_file_of_2: str = ""
 
 
 STOCK = Distribution(
@@ -39,11 +41,13 @@ _K3S = Distribution(
     f"{_RANCHER.format('k3s')}/config.toml.tmpl",
     "systemctl restart k3s || systemctl restart k3s-agent",
     "systemctl start k3s || systemctl start k3s-agent",
+    f"{_RANCHER.format('k3s')}/config-v3.toml.tmpl",
 )
 _RKE2 = Distribution(
     f"{_RANCHER.format('rke2')}/config.toml.tmpl",
     "systemctl restart rke2-server || systemctl restart rke2-agent",
     "systemctl start rke2-server || systemctl start rke2-agent",
+    f"{_RANCHER.format('rke2')}/config-v3.toml.tmpl",
 )
 _MICROK8S = Distribution(
     "/var/snap/microk8s/current/args/containerd-template.toml",
@@ -69,7 +73,9 @@ def config_file(facts: Facts) -> str:
     """The running containerd's own, where its process says it; else the distribution's."""
     found, kind = facts.containerd.config, distribution(facts)
     # The others write theirs anew at each start, from a template.
-    return found.file if kind is STOCK and found is not None and found.file else kind.config_file
+    if kind is STOCK and found is not None and found.file:
+        return found.file
+    return (kind.config_file_of_2 if facts.containerd.release >= (2, 0) else "") or kind.config_file
 
 
 def configure_command(facts: Facts, *more: str) -> str:

@@ -224,6 +224,27 @@ def test_a_mend_gives_what_is_not_the_default() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("release", "sock", "file", "plugin"),
+    [
+        ((1, 7), "/run/k3s/containerd/containerd.sock", "config.toml.tmpl", "grpc.v1.cri"),
+        ((2, 1), "/run/k3s/containerd/containerd.sock", "config-v3.toml.tmpl", "cri.v1.images"),
+        (
+            (2, 1),
+            "/var/snap/microk8s/common/run/containerd.sock",
+            "containerd-template.toml",
+            "cri.v1.images",
+        ),
+    ],
+)
+def test_a_template_is_named_that_has_the_table(
+    release: tuple[int, int], sock: str, file: str, plugin: str
+) -> None:
+    seen = replace(config("").containerd, release=release)
+    step = diagnose(asked(replace(HEALTHY, containerd=seen), sock=sock))[0].mend[0]
+    assert f"/{file} set" in step and f'io.containerd.{plugin}"' in step
+
+
 def test_a_dump_names_the_file_to_edit() -> None:
     source = "containerd --config /etc/own.toml config dump"
     facts = containerd(config=ConfigFacts(source, replace(CONFIG, config_path=""), file="/etc/own.toml"))
