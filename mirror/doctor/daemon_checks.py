@@ -53,7 +53,7 @@ def _peers(daemon: DaemonFacts) -> Iterator[Finding]:
             ),
         )
         return
-    if daemon.bootstrap is not None and not daemon.bootstrap and daemon.members == 0:
+    if daemon.members == 0 and daemon.bootstrap == ():
         yield Finding(
             Code.NO_BOOTSTRAP,
             "the daemon is not told of other hosts; it is alone until one finds it",
@@ -111,7 +111,7 @@ def _skew(facts: Facts, daemon: DaemonFacts) -> Iterator[Finding]:
             f"{count} datagrams",
             ("nothing, if something else sends to this port; else bring all hosts to the same release",),
         )
-    if facts.release and daemon.version != facts.release:
+    if daemon.version != facts.release:
         yield Finding(
             Code.OTHER_RELEASE,
             "the running daemon is of another release than this command",

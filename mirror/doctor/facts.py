@@ -142,6 +142,6 @@ class Facts:
     hosts: HostsFacts
     listen: ListenFacts
     daemon: DaemonFacts | None
+    release: str
     admin_trouble: str = ""
-    release: str = ""
     has_rke2: bool = False

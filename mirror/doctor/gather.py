@@ -35,8 +35,8 @@ async def gather(settings: DoctorSettings) -> Facts:
         hosts,
         listen,
         daemon if isinstance(daemon, DaemonFacts) else None,
-        daemon if isinstance(daemon, str) else "",
         VERSION,
+        daemon if isinstance(daemon, str) else "",
         await asyncio.to_thread(Path(RKE2_DIR).is_dir),
     )
 

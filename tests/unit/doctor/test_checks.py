@@ -182,6 +182,8 @@ def test_every_code_is_planted() -> None:
         replace(containerd(pulled=PULLED), daemon=replace(DAEMON, requests=None)),
         replace(containerd(pulled=PULLED), daemon=replace(DAEMON, requests=1)),
         daemon(members=0, bootstrap=None),
+        # Another host found it.
+        daemon(bootstrap=()),
         # Another registry is not mirrored.
         asked(containerd(pulled=PULLED), mirrors=("quay.io",)),
     ],
@@ -259,6 +261,11 @@ def test_problems_come_before_notes_and_only_they_count() -> None:
     assert lines(facts, found)[-1] == "1 problem, 1 note (containerd 2.1.9)"
     assert lines(facts, found[1:])[-1] == "healthy, no problems, 1 note (containerd 2.1.9)"
     assert lines(facts, found)[1].startswith("    seen: ")
+
+
+def test_a_socket_that_is_elsewhere_is_evidence() -> None:
+    (finding,) = diagnose(containerd(answer=Answer.ABSENT, trouble="no such file", other_socks=("/a", "/b")))
+    assert finding.evidence == "no such file; a socket is at /a, /b"
 
 
 def test_a_long_list_is_cut() -> None:
