@@ -65,7 +65,7 @@ def _shadowed(facts: Facts, hosts: HostsFacts) -> Iterator[Finding]:
     hidden = [
         file.directory
         for file in hosts.files
-        if not (file.is_ours or file.invalid or file.directory == DEFAULT)
+        if not (file.is_ours or file.invalid)
         # configure leaves localhost and addresses to the operator.
         and (not file.is_address or file.directory in named)
     ]

@@ -115,11 +115,15 @@ PLANTED: list[tuple[Code, Facts, str]] = [
     (Code.HOSTS_ABSENT, replace(HEALTHY, hosts=HostsFacts(True)), "peili configure"),
     (Code.HOSTS_SHADOWED, hosts(OURS, HostsFile("quay.io", False)), "peili configure"),
     (Code.HOSTS_CHANGED, hosts(changed=("x was edited",)), "peili configure"),
+    # What configure wrote is known, and was replaced whole.
+    (Code.HOSTS_CHANGED, hosts(replace(OURS, is_ours=False), changed=("x was edited",)), "peili configure"),
     (Code.HOSTS_INVALID, hosts(OURS, HostsFile("quay.io", False, invalid="line 3")), "move it away"),
     (Code.HOSTS_OTHER_ADDRESS, hosts(replace(OURS, first_host="http://127.0.0.1:5000")), "peili configure"),
     (Code.HOSTS_UNWRITABLE, hosts(unwritable="read-only"), "read-write"),
     (Code.REGISTRY_CLOSED, listen(port=Port.CLOSED), "peili serve"),
     (Code.REGISTRY_TAKEN, listen(port=Port.TAKEN, owner="nginx (process 7)"), "--registry-addr"),
+    # Another program's address is its own affair.
+    (Code.REGISTRY_TAKEN, listen(port=Port.TAKEN, bound=("0.0.0.0",)), "--registry-addr"),
     (Code.REGISTRY_ROUTABLE, listen(bound=("0.0.0.0",)), "--registry-addr 127.0.0.1:29020"),
     (Code.REGISTRY_ROUTABLE, listen(bound=("127.0.0.1", "10.0.0.7")), "--registry-addr 127.0.0.1:29020"),
     (Code.PORT_IN_NODEPORT_RANGE, asked(registry_port=30020), "outside of the range"),
@@ -137,6 +141,7 @@ PLANTED: list[tuple[Code, Facts, str]] = [
     (Code.WIRE_VERSION_SKEW, daemon(refused={"version": 1}), "same release"),
     (Code.OTHER_RELEASE, daemon(version="0.9"), "restart the daemon"),
     (Code.NOBODY_ASKED, containerd(pulled=PULLED), "restart containerd"),
+    (Code.NOBODY_ASKED, asked(containerd(pulled=PULLED), mirrors=("ghcr.io",)), "restart containerd"),
 ]
 
 
@@ -169,8 +174,12 @@ def test_every_code_is_planted() -> None:
         asked(hosts_dir=f"/host{CERTS}"),
         # Not Kubernetes.
         asked(containerd(namespaces=("moby",)), registry_port=30020),
+        # What configure wrote is not known, and the files have its marks.
+        hosts(is_configured=False),
         # What _default does not serve, or the operator did not name.
-        hosts(replace(OURS, directory="ghcr.io"), HostsFile("quay.io", False)),
+        hosts(replace(OURS, directory="ghcr.io"), HostsFile("quay.io", False, first_host="http://10.0.0.1")),
+        # Nor what the operator's own _default serves.
+        hosts(replace(OURS, directory="ghcr.io"), HostsFile("_default", False), HostsFile("quay.io", False)),
         hosts(OURS, HostsFile("localhost:5000", False, is_address=True)),
         # The network of nobody can be seen; it was asked for to listen elsewhere.
         containerd(network=None),
@@ -242,7 +251,9 @@ def test_a_mend_gives_what_is_not_the_default() -> None:
 def test_a_template_is_named_that_has_the_table(
     release: tuple[int, int], sock: str, file: str, plugin: str
 ) -> None:
-    seen = replace(config("").containerd, release=release)
+    # The file that the process has is written anew from the template at each start.
+    found = ConfigFacts("x", replace(CONFIG, config_path=""), file="/var/lib/made/config.toml")
+    seen = replace(CONTAINERD, config=found, release=release)
     step = diagnose(asked(replace(HEALTHY, containerd=seen), sock=sock))[0].mend[0]
     assert f"/{file} set" in step and f'io.containerd.{plugin}"' in step
 
@@ -251,6 +262,8 @@ def test_a_dump_names_the_file_to_edit() -> None:
     source = "containerd --config /etc/own.toml config dump"
     facts = containerd(config=ConfigFacts(source, replace(CONFIG, config_path=""), file="/etc/own.toml"))
     assert "in /etc/own.toml set" in diagnose(facts)[0].mend[0]
+    # --containerd-config-path does not tell the file.
+    assert "in /etc/containerd/config.toml set" in diagnose(config(""))[0].mend[0]
 
 
 def test_problems_come_before_notes_and_only_they_count() -> None:
@@ -266,6 +279,33 @@ def test_problems_come_before_notes_and_only_they_count() -> None:
 def test_a_socket_that_is_elsewhere_is_evidence() -> None:
     (finding,) = diagnose(containerd(answer=Answer.ABSENT, trouble="no such file", other_socks=("/a", "/b")))
     assert finding.evidence == "no such file; a socket is at /a, /b"
+
+
+def test_a_clock_is_behind_where_the_cluster_is_ahead() -> None:
+    (behind,), (ahead,) = (diagnose(daemon(clock_offset_s=offset_s)) for offset_s in (90.0, -90.0))
+    assert "clock is behind that of its peers" in behind.what and behind.evidence == "90 s"
+    assert "clock is ahead of that of its peers" in ahead.what and ahead.evidence == "90 s"
+
+
+def test_why_there_are_no_peers_is_told_in_the_daemons_words_if_it_has_some() -> None:
+    alone, troubled = (diagnose(daemon(members=0, trouble=words))[0] for words in ("", "no such name"))
+    assert (alone.evidence, troubled.evidence) == ("no members by static:10.0.0.8:29021", "no such name")
+
+
+@pytest.mark.parametrize(
+    ("facts", "evidence"),
+    [
+        (replace(HEALTHY, hosts=HostsFacts(False)), "there is no such directory"),
+        (replace(HEALTHY, hosts=HostsFacts(True)), "no file has the marks of configure"),
+        (
+            listen(port=Port.TAKEN, owner="nginx (process 7)", said="status 404"),
+            "nginx (process 7): status 404",
+        ),
+        (listen(port=Port.TAKEN, said="status 404"), "a process that is not seen: status 404"),
+    ],
+)
+def test_the_evidence_is_what_was_seen(facts: Facts, evidence: str) -> None:
+    assert diagnose(facts)[0].evidence == evidence
 
 
 def test_a_long_list_is_cut() -> None:
