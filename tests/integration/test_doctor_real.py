@@ -419,6 +419,21 @@ async def test_images_that_were_pulled_past_the_daemon(bed: DoctorBed) -> None:
         await healthy(bed)
 
 
+@pytest.mark.matrix
+async def test_another_name_for_what_was_here_is_no_pull(bed: DoctorBed) -> None:
+    shelf = Shelf()
+    async with RecordingHost("origin", shelf, Journal()) as origin:
+        registry_behind(bed, origin.url)
+        await bed.configure(f"--mirror={REGISTRY}")
+        await pull(bed, shelf, 4)
+        await bed.serve()
+        async with Client(bed.containerd.socket) as client:
+            images = client.images("k8s.io")
+            pulled = next(one for one in await images.list() if one.name == f"{REGISTRY}/lib/small:v4")
+            await images.create(f"{REGISTRY}/lib/other:v4", pulled.target)
+        await healthy(bed)
+
+
 def secret(path: Path) -> Path:
     path.write_bytes(base64.b64encode(path.name.encode().ljust(32, b".")))
     path.chmod(0o600)
