@@ -229,7 +229,7 @@ async def test_a_planted_fault_is_refused(kube: KubeBed, plant: Any, said: str) 
         strictly_taken(kube, daemon)
 
 
-@pytest.mark.parametrize("mode", ["host", "hostPort"])
+@pytest.mark.parametrize("mode", ["host", "hostPort", "nodePort"])
 @pytest.mark.parametrize("level", ["privileged", "baseline"])
 async def test_which_pod_security_lets_the_daemon_in(kube: KubeBed, level: str, mode: str) -> None:
     """docs/kubernetes.md says that the namespace must be privileged, and why."""

@@ -21,7 +21,17 @@ from mirror.settings.resolve import Surroundings
 from mirror.settings.setting import Command, Setting
 from mirror.settings.table import settings_of
 from tests.support.chart_golden import cases
-from tests.support.helm_chart import CASES, Object, containers, nested, one, pod_specs, rendered
+from tests.support.helm_chart import (
+    CASES,
+    Object,
+    containers,
+    nested,
+    objects,
+    one,
+    pod_specs,
+    rendered,
+    template,
+)
 from tests.support.helm_chart import settings_of as told
 
 AROUND = Surroundings(working_dir=Path("/"), has_ipv6=True, is_terminal=False)
@@ -173,6 +183,24 @@ def test_behind_a_node_port_the_daemon_is_a_plain_mirror(case: Callable[[str], l
     assert not serve.hosts.add_registries
     (container,) = one(found, "DaemonSet", "peili")["spec"]["template"]["spec"]["containers"]
     assert "hostPort" not in container["ports"][0] and "host" not in container["livenessProbe"]["httpGet"]
+
+
+def test_behind_a_node_port_the_daemon_does_what_a_plain_mirror_may(home: Path) -> None:
+    values = {"network": {"mode": "nodePort"}, "peili": {"origin": "relay", "tags": "peers"}}
+    found = rendered(home, values)
+    daemon, configuration = of(found, " daemon"), of(found, " configuration")
+    assert (str(daemon.one(table.ORIGIN)), str(daemon.one(table.TAGS))) == ("relay", "peers")
+    assert str(configuration.one(table.TAGS)) == "peers"
+
+
+@pytest.mark.parametrize(
+    ("version", "preferred"),
+    [("1.33.9", None), ("1.34.0-gke.1", "PreferSameNode"), ("1.35.0", "PreferSameNode")],
+)
+def test_a_node_port_prefers_the_daemon_of_its_host(home: Path, version: str, preferred: str | None) -> None:
+    """An older API server refuses the word."""
+    found = objects(template(4, home, CASES / "nodeport.yaml", kube_version=version))
+    assert one(found, "Service", "peili-registry")["spec"].get("trafficDistribution") == preferred
 
 
 def test_configure_and_serve_agree(case: Callable[[str], list[Object]]) -> None:
