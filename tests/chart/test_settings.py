@@ -203,6 +203,14 @@ def test_a_node_port_prefers_the_daemon_of_its_host(home: Path, version: str, pr
     assert one(found, "Service", "peili-registry")["spec"].get("trafficDistribution") == preferred
 
 
+@pytest.mark.parametrize(("mode", "is_open"), [("host", False), ("hostPort", False), ("nodePort", True)])
+def test_a_network_policy_lets_in_whom_kube_proxy_sends(home: Path, mode: str, is_open: bool) -> None:
+    """Else containerd waits for a connection that is dropped."""
+    values = {"network": {"mode": mode}, "networkPolicy": {"enabled": True}}
+    (rule,) = one(rendered(home, values), "NetworkPolicy")["spec"]["ingress"]
+    assert ({"port": 29020, "protocol": "TCP"} in rule["ports"]) is is_open
+
+
 def test_configure_and_serve_agree(case: Callable[[str], list[Object]]) -> None:
     for name in ("default", "hostport", "everything"):
         found = case(name)
