@@ -44,12 +44,16 @@
 {{/* Behind a node port another host's containerd may ask. A daemon that steers would wait for its own to fetch, so it is a
 plain mirror then: no claims, and no tags, for which it would have to ask the registry. */}}
 {{- define "peili.origin" -}}
-{{- $origin := include "peili.word" .Values.peili.origin -}}
-{{- if and (eq .Values.network.mode "nodePort") (eq $origin (quote "steer")) -}}{{ quote "off" }}{{- else -}}{{ $origin }}{{- end -}}
+{{- include "peili.plainWord" (dict "context" . "word" .Values.peili.origin "unless" "steer") -}}
 {{- end -}}
 {{- define "peili.tags" -}}
-{{- $tags := include "peili.word" .Values.peili.tags -}}
-{{- if and (eq .Values.network.mode "nodePort") (eq $tags (quote "upstream")) -}}{{ quote "off" }}{{- else -}}{{ $tags }}{{- end -}}
+{{- include "peili.plainWord" (dict "context" . "word" .Values.peili.tags "unless" "upstream") -}}
+{{- end -}}
+
+{{/* A word of a setting, or off where it is the one that a plain mirror does without. Takes context, word, unless. */}}
+{{- define "peili.plainWord" -}}
+{{- $word := include "peili.word" .word -}}
+{{- ternary (quote "off") $word (and (eq .context.Values.network.mode "nodePort") (eq $word (quote .unless))) -}}
 {{- end -}}
 
 {{/* The host's network for what must be reached at the host's address. */}}
