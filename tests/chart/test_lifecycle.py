@@ -13,12 +13,13 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.bed_process import READY_TIMEOUT_S
+from tests.support.bed_process import READY_TIMEOUT_S, BedProcess
 from tests.support.fake_containerd import FakeContainerd
 from tests.support.helm_chart import Object, one, rendered
 from tests.support.mirror_host import ask
@@ -103,6 +104,20 @@ def spec_of(found: list[Object], suffix: str) -> Object:
     return spec
 
 
+@asynccontextmanager
+async def daemon_of(found: list[Object], folder: Path) -> AsyncIterator[BedProcess]:
+    """The daemon of a render, once it serves. Its log is daemon.log."""
+    spec = spec_of(found, "peili")
+    make_host_paths(spec)
+    (folder / "secret").write_bytes(base64.b64decode(one(found, "Secret")["data"]["secret"]))
+    (folder / "secret").chmod(0o400)
+    async with container_process(
+        spec, "daemon", folder / "daemon.log", {"cluster-secret": folder}
+    ) as process:
+        await process.said("serving containerd")
+        yield process
+
+
 @pytest.mark.parametrize("before", [with_user_file, lambda host: None], ids=["a-user's-file", "no-hosts-dir"])
 @pytest.mark.parametrize("config_path", ["", "{0}:/etc/docker/certs.d"], ids=["", "colon"])
 async def test_a_host_is_afterwards_what_it_was(
@@ -115,22 +130,18 @@ async def test_a_host_is_afterwards_what_it_was(
     values["peili"]["containerdConfigPath"] = config_path.format(hosts_dir)
     was = snapshot(host / "etc") | snapshot(host / "var")
     found = rendered(home, values)
-    (tmp_path / "secret").write_bytes(base64.b64decode(one(found, "Secret")["data"]["secret"]))
-    (tmp_path / "secret").chmod(0o400)
-    secrets = {"cluster-secret": tmp_path}
     ports = {name: it["port"] for name, it in values["service"].items()}
 
     daemon = spec_of(found, "peili")
     make_host_paths(daemon)
-    async with container_process(daemon, "configuration", tmp_path / "configure.log", secrets) as configure:
+    async with container_process(daemon, "configuration", tmp_path / "configure.log", {}) as configure:
         await configure.said(r"written .*/_default/hosts\.toml")
     assert f"http://127.0.0.1:{ports['registry']}" in (hosts_dir / "docker.io/hosts.toml").read_text()
     if config_path:
         assert (Path(config_path.format(hosts_dir)) / "docker.io/hosts.toml").exists()
 
     data_dir = host / "var/lib/peili"
-    async with container_process(daemon, "daemon", tmp_path / "daemon.log", secrets) as process:
-        await process.said("serving containerd")
+    async with daemon_of(found, tmp_path) as process:
         # What the probes ask.
         assert (await ask(f"http://127.0.0.1:{ports['admin']}/livez")).status == 200
         assert (await ask(f"http://127.0.0.1:{ports['registry']}/v2/")).status == 200
@@ -158,14 +169,12 @@ async def test_with_the_smaller_mounts_empty_directories_stay(
     values["cleanup"] = {"mountDataDirParent": False}
     was = snapshot(host / "etc") | snapshot(host / "var")
     found = rendered(home, values)
-    (tmp_path / "secret").write_bytes(base64.b64decode(one(found, "Secret")["data"]["secret"]))
     daemon, cleanup = spec_of(found, "peili"), spec_of(found, "peili-cleanup")
     make_host_paths(daemon)
-    secrets = {"cluster-secret": tmp_path}
-    async with container_process(daemon, "configuration", tmp_path / "configure.log", secrets) as configure:
+    async with container_process(daemon, "configuration", tmp_path / "configure.log", {}) as configure:
         await configure.said(r"written .*/_default/hosts\.toml")
-    async with container_process(daemon, "daemon", tmp_path / "daemon.log", secrets) as process:
-        await process.said("serving containerd")
+    async with daemon_of(found, tmp_path):
+        assert (host / "var/lib/peili/node.json").exists()
     async with container_process(cleanup, "cleanup", tmp_path / "cleanup.log", {}) as process:
         await process.said("this host is clean")
     now = snapshot(host / "etc") | snapshot(host / "var")
@@ -194,16 +203,15 @@ async def test_the_test_of_the_chart_says_what_the_daemon_does(
 ) -> None:
     values = values_for(host, containerd)
     found = rendered(home, values)
-    (tmp_path / "secret").write_bytes(base64.b64decode(one(found, "Secret")["data"]["secret"]))
-    daemon = spec_of(found, "peili")
-    make_host_paths(daemon)
     url = f"http://127.0.0.1:{values['service']['admin']['port']}"
-    async with container_process(
-        daemon, "daemon", tmp_path / "daemon.log", {"cluster-secret": tmp_path}
-    ) as process:
-        await process.said("serving containerd")
-        code, text = await helm_test(found)
-        ready = await ask(f"{url}/readyz")
+    async with daemon_of(found, tmp_path) as process:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while True:
+                before = await ask(f"{url}/readyz")
+                code, text = await helm_test(found)
+                ready = await ask(f"{url}/readyz")
+                if ready.body == before.body:
+                    break
         # Its Service has no name here: it may say that no other node was reached.
         assert (code == 0) is (ready.status == 200) and text.startswith(ready.body.decode())
         assert '"peer_wire_version"' in text
@@ -221,14 +229,8 @@ async def test_a_restart_of_containerd_does_not_lose_the_socket(
     """A socket that were mounted itself would be the old one for ever."""
     values = values_for(host, containerd)
     found = rendered(home, values)
-    (tmp_path / "secret").write_bytes(base64.b64decode(one(found, "Secret")["data"]["secret"]))
-    daemon = spec_of(found, "peili")
-    make_host_paths(daemon)
     url = f"http://127.0.0.1:{values['service']['admin']['port']}/readyz"
-    async with container_process(
-        daemon, "daemon", tmp_path / "daemon.log", {"cluster-secret": tmp_path}
-    ) as process:
-        await process.said("serving containerd")
+    async with daemon_of(found, tmp_path) as process:
         await containerd.stop()
         await process.said("containerd socket .* not there")
         assert "containerd socket" in (await ask(url)).body.decode()
