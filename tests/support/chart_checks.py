@@ -138,7 +138,11 @@ def _ports(where: str, spec: Object) -> Iterator[str]:
             if spec.get("hostNetwork") and port.get("hostPort") != port["containerPort"]:
                 yield f"{where}: port {port['containerPort']} is another on the host's network"
             # Without a host port it is on no address of the host at all; on the host's network each has one, see above.
-            if port["name"] in ("registry", "admin") and "hostPort" in port and port.get("hostIP") != "127.0.0.1":
+            if (
+                port["name"] in ("registry", "admin")
+                and "hostPort" in port
+                and port.get("hostIP") != "127.0.0.1"
+            ):
                 yield f"{where}: port {port['name']} is not on loopback"
     yield from (f"{where}: port {name!r} is named twice" for name in set(names) if names.count(name) > 1)
     yield from (f"{where}: port {one} is there twice" for one in set(taken) if taken.count(one) > 1)
