@@ -23,9 +23,10 @@ from mirror.errors import MirrorError
 
 # A daemon that was told to stop drains for ten seconds and leaves in two; after thirty Kubernetes kills it.
 LOCK_WAIT_S = 40.0
+# flock waits for ever or not at all.
 _LOCK_POLL_S = 0.1
 
-# What the daemon makes in its data directory; a test compares this with what a real one made.
+# What the daemon makes in its data directory; a test compares this with the modules that do.
 FILES = ("node.json", "origins.json", "peers.msgpack", "records.msgpack")
 FOLDERS = ("cache", "spool", "store")
 # Of a file that could not be read and was set aside.
@@ -80,7 +81,7 @@ def _remove(data_dir: Path) -> Removal:
                 f"{data_dir} is not a data directory of peili: it has no file '{LOCK_FILE}'; nothing was removed"
             )
         if names:
-            _empty(data_dir, directory, names)
+            _empty(data_dir, directory)
         foreign = tuple(sorted(os.listdir(directory)))  # noqa: PTH208
     finally:
         os.close(directory)
@@ -91,10 +92,12 @@ def _remove(data_dir: Path) -> Removal:
     return Removal(not data_dir.exists(), ())
 
 
-def _empty(data_dir: Path, directory: int, names: list[str]) -> None:
+def _empty(data_dir: Path, directory: int) -> None:
     lock = os.open(LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
     try:
         _hold(lock, data_dir)
+        # Listed only now: a daemon writes what it knows as it ends.
+        names = os.listdir(directory)  # noqa: PTH208
         # The lock goes last: a directory without one is not taken for ours.
         for name in sorted(filter(is_ours, names), key=lambda name: name == LOCK_FILE):
             if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
