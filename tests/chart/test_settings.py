@@ -17,7 +17,6 @@ from mirror.cli.main import peili
 from mirror.settings import resolve, table
 from mirror.settings.load import Values, read
 from mirror.settings.model import Address, CleanupSettings, CleanupWaitSettings
-from mirror.settings.resolve import Surroundings
 from mirror.settings.setting import Command, Setting
 from mirror.settings.table import settings_of
 from tests.support.chart_golden import cases
@@ -33,8 +32,7 @@ from tests.support.helm_chart import (
     template,
 )
 from tests.support.helm_chart import settings_of as told
-
-AROUND = Surroundings(working_dir=Path("/"), has_ipv6=True, is_terminal=False)
+from tests.support.settled import AROUND, DATA_DIR, settled
 
 # The setting to the value that decides it.
 VALUES = {
@@ -106,7 +104,7 @@ def test_every_process_reads_what_it_is_told_without_a_warning(
 ) -> None:
     read_by = []
     for where, command, values in processes(case(name)):
-        warnings = amounted_to(command, values)
+        warnings = settled(command, values).warnings
         if name in ("hostport", "nodeport") and command is Command.SERVE:
             # The price that values.yaml tells of.
             warnings = tuple(text for text in warnings if "is not loopback" not in text)
@@ -115,23 +113,6 @@ def test_every_process_reads_what_it_is_told_without_a_warning(
     daemon = "DaemonSet/mirror daemon" if name == "everything" else "DaemonSet/peili daemon"
     assert daemon in read_by
     assert len(read_by) == {"default": 4, "minimal": 1, "everything": 6, "hostport": 4, "nodeport": 4}[name]
-
-
-def amounted_to(command: Command, values: Values) -> tuple[str, ...]:
-    """The warnings."""
-    match command:
-        case Command.SERVE:
-            return resolve.serve(values, AROUND, Path("/data")).warnings
-        case Command.CONFIGURE:
-            return resolve.configure(values, AROUND).warnings
-        case Command.CLEANUP:
-            return resolve.cleanup(values, AROUND).warnings
-        case Command.CLEANUP_WAIT:
-            return resolve.cleanup_wait(values).warnings
-        case Command.STATUS | Command.PEERS | Command.IMAGES:
-            return resolve.asking(values).warnings
-        case Command.DOCTOR:
-            return resolve.doctor(values, AROUND).warnings
 
 
 def of(found: list[Object], where: str) -> Values:
@@ -174,7 +155,7 @@ def test_daemons_find_each_other_by_the_service(case: Callable[[str], list[Objec
 def test_behind_a_node_port_the_daemon_is_a_plain_mirror(case: Callable[[str], list[Object]]) -> None:
     """Another host's containerd may ask it: it must not wait for its own to fetch."""
     found = case("nodeport")
-    serve = resolve.serve(of(found, " daemon"), AROUND, Path("/data")).settings
+    serve = resolve.serve(of(found, " daemon"), AROUND, DATA_DIR).settings
     configure = resolve.configure(of(found, " configuration"), AROUND).settings
     service = one(found, "Service", "peili-registry")["spec"]
     assert configure.hosts.registry_url == f"http://127.0.0.1:{service['ports'][0]['nodePort']}"
@@ -214,7 +195,7 @@ def test_a_network_policy_lets_in_whom_kube_proxy_sends(home: Path, mode: str, i
 def test_configure_and_serve_agree(case: Callable[[str], list[Object]]) -> None:
     for name in ("default", "hostport", "everything"):
         found = case(name)
-        serve = resolve.serve(of(found, " daemon"), AROUND, Path("/data")).settings
+        serve = resolve.serve(of(found, " daemon"), AROUND, DATA_DIR).settings
         configure = resolve.configure(of(found, " configuration"), AROUND).settings
         assert (
             serve.hosts.registry_url
@@ -233,7 +214,7 @@ def test_configure_and_serve_agree(case: Callable[[str], list[Object]]) -> None:
 def test_on_the_host_s_network_containerd_s_port_is_loopback_alone(
     case: Callable[[str], list[Object]],
 ) -> None:
-    settings = resolve.serve(of(case("default"), " daemon"), AROUND, Path("/data")).settings
+    settings = resolve.serve(of(case("default"), " daemon"), AROUND, DATA_DIR).settings
     assert settings.registry_addr == Address("127.0.0.1", 29020)
     assert settings.admin_addr == Address("127.0.0.1", 29022)
     assert settings.peer_addr == Address("::", 29021) and settings.metrics_addr == Address("::", 29023)
@@ -243,7 +224,7 @@ def test_on_the_host_s_network_containerd_s_port_is_loopback_alone(
 def test_what_is_undone_is_what_was_done(case: Callable[[str], list[Object]]) -> None:
     for name in ("default", "everything"):
         found = case(name)
-        serve = resolve.serve(of(found, " daemon"), AROUND, Path("/data")).settings
+        serve = resolve.serve(of(found, " daemon"), AROUND, DATA_DIR).settings
         cleanup = resolve.cleanup(of(found, " cleanup"), AROUND).settings
         stay_addr = Address("::", serve.peer_addr.port)
         assert cleanup == CleanupSettings(serve.hosts.hosts_dir, serve.data_dir, stay_addr)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mirror.settings.__main__ as generator
-from mirror.settings import resolve, table
+from mirror.settings import table
 from mirror.settings.document import render
 from mirror.settings.load import Flags, read
 from mirror.settings.model import (
@@ -23,32 +23,18 @@ from mirror.settings.model import (
     DoctorSettings,
     ServeSettings,
 )
-from mirror.settings.resolve import Surroundings
 from mirror.settings.setting import Command, Setting
 from mirror.settings.table import TABLE, settings_of
+from tests.support.settled import settled
 
 REPOSITORY = Path(__file__).parents[3]
-AROUND = Surroundings(working_dir=Path("/"), has_ipv6=True, is_terminal=False)
 EACH = [(setting, command) for setting in TABLE for command in Command if command in setting.commands]
 # What must be chosen for a setting to mean anything.
 NEEDS: dict[str, Flags] = {"store-dir": {"store": "directory"}}
 
 
 def settle(command: Command, flags: Flags, environment: dict[str, str]) -> object:
-    values = read(command, flags, environment)
-    match command:
-        case Command.SERVE:
-            return resolve.serve(values, AROUND, Path("/data")).settings
-        case Command.CONFIGURE:
-            return resolve.configure(values, AROUND).settings
-        case Command.CLEANUP:
-            return resolve.cleanup(values, AROUND).settings
-        case Command.CLEANUP_WAIT:
-            return resolve.cleanup_wait(values).settings
-        case Command.STATUS | Command.PEERS | Command.IMAGES:
-            return resolve.asking(values).settings
-        case Command.DOCTOR:
-            return resolve.doctor(values, AROUND).settings
+    return settled(command, read(command, flags, environment)).settings
 
 
 @pytest.mark.parametrize(("setting", "command"), EACH, ids=lambda it: getattr(it, "name", None))
