@@ -33,7 +33,7 @@ class TagInventory:
         return len(self._announced)
 
     def is_announced(self, name: TagName) -> bool:
-        return name in self._tags.get(name.repository, {}) and name.key in self._announced
+        return self.own(name) is not None and name.key in self._announced
 
     def handle(self, event: TagEvent) -> None:
         match event:

@@ -17,6 +17,7 @@ def test_a_second_snapshot_announces_the_difference() -> None:
     inventory.handle(Snapshot({A: 1, B: 1}))
     assert inventory.handle(Snapshot({B: 1, C: 1})) == [Announce((str(C),)), Withdraw((str(A),))]
     assert inventory.handle(Snapshot({B: 1, C: 1})) == []
+    assert [inventory.is_announced(digest) for digest in (A, B, C)] == [False, True, True]
 
 
 def test_changes_are_said_once() -> None:
