@@ -27,7 +27,7 @@ PERIOD_S = 2.0
 ASK_TIMEOUT_S = 3.0
 # 500 hosts that are all down take half a minute a round then, and no more sockets than a small process may have.
 ASKED_AT_ONCE_COUNT = 50
-# The C library may hold a thread for longer where no name server answers; it is not waited for.
+# The C library may hold a thread for longer where no name server answers; a round does not wait for it, the end does.
 RESOLVE_TIMEOUT_S = 10.0
 
 

@@ -1,4 +1,4 @@
-"""Asks the daemon of this host, by its admin API. With the standard library alone: a command that asks must be there at
+"""Asks the daemon of this host, by its admin API. With the standard library's HTTP: a command that asks must be there at
 once, and carries no part of the daemon.
 """
 

@@ -175,8 +175,7 @@ async def test_the_machine_s_resolver_is_asked(tmp_path: Path) -> None:
         await wait(Address("no-such-host.invalid", port), 0.3, lambda line: None, period_s=0.01)
 
 
-async def test_the_command_gives_up_with_exit_code_1() -> None:
-    """A minute is the least that may be given: the flag is refused, not shortened."""
+async def test_less_than_a_minute_is_refused_not_lengthened() -> None:
     async with started("cleanup-wait", "--give-up-after", "1") as process:
         async with asyncio.timeout(PATIENCE_S):
             _, err = await process.communicate()
