@@ -37,12 +37,9 @@ def asking_command(
             show(told)
         return 0
 
-    return command(kind, help_text, run, json_option())
-
-
-def json_option() -> click.Option:
-    return click.Option(
+    as_json = click.Option(
         ["--json", _JSON],
         is_flag=True,
         help="The document of the admin API as it is (docs/admin-api.md).",
     )
+    return command(kind, help_text, run, as_json)

@@ -14,7 +14,7 @@ from mirror.errors import StoreUnavailable
 from mirror.oci.digest import Digest, DigestInvalid
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class NamedImage:
     """`digest` is that of an index or a manifest."""
 
