@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,8 @@ from mirror.admin.answers import Image, Images
 from mirror.admin.image_list import IMAGES_MAX_COUNT, ImageList, ImagePorts, without_doubles
 from mirror.errors import StoreUnavailable
 from mirror.oci.digest import Digest
+from mirror.oci.manifest import MANIFEST_MAX_BYTES
+from mirror.store.base import Blob as StoreBlob
 from mirror.store.containerd_images import NamedImage
 from tests.support.memory_store import MemoryStore
 from tests.support.oci_image import Blob, build_image, build_index
@@ -94,6 +98,51 @@ async def test_documents_that_cannot_be_opened_are_not_known() -> None:
     store.go_away("containerd restarts")
     (one,) = (await told(store, named(NAME))).images
     assert one.size_bytes is None
+
+
+class OpenedStore(MemoryStore):
+    """Remembers what was opened."""
+
+    def __init__(self, *blobs: bytes) -> None:
+        super().__init__(*blobs, has_files=True)
+        self.opened: list[tuple[Digest, StoreBlob]] = []
+
+    async def open(self, digest: Digest) -> StoreBlob:
+        blob = await super().open(digest)
+        self.opened.append((digest, blob))
+        return blob
+
+
+async def test_a_document_is_opened_once_an_answer_and_closed() -> None:
+    store = OpenedStore(*(blob.content for blob in IMAGE))
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    await told(store, named(NAME), named("reg.example/app:v2"))
+    assert [str(digest) for digest, _ in store.opened] == [IMAGE.manifest.digest]
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+
+
+async def test_what_is_too_large_for_a_document_is_not_opened() -> None:
+    data = bytes(MANIFEST_MAX_BYTES + 1)
+    store = OpenedStore(data)
+    (one,) = (await told(store, named(NAME, Digest.of(data)))).images
+    assert (one.size_bytes, store.opened) == (None, [])
+
+
+async def test_a_second_question_waits_for_the_first_answer() -> None:
+    steps = []
+
+    async def listed() -> Sequence[NamedImage]:
+        steps.append("asked")
+        return [named(NAME)]
+
+    images = ImageList(ImagePorts(holding(IMAGE), listed, lambda _: False, lambda _: False))
+
+    async def answered() -> None:
+        await images.answer()
+        steps.append("answered")
+
+    await asyncio.gather(answered(), answered())
+    assert steps == ["asked", "answered"] * 2
 
 
 def test_names_that_only_cri_gave_are_left_out() -> None:

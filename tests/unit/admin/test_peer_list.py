@@ -132,3 +132,10 @@ def test_the_largest_cluster_is_cut_and_says_so() -> None:
     assert (found.total, found.truncated, len(found.peers)) == (count, True, PEERS_MAX_COUNT)
     assert [one.state for one in found.peers[:101]] == ["connected"] * 100 + ["known"]
     assert len({one.node_id for one in found.peers}) == PEERS_MAX_COUNT
+
+
+def test_more_channels_than_the_cap_are_cut() -> None:
+    numbers = range(1, PEERS_MAX_COUNT + 3)
+    channels = [FakeChannel(Place("10.1.0.1", number), NodeId(node(number))) for number in numbers]
+    found = listed(members_of(member(1)), *channels)
+    assert (found.total, found.truncated, len(found.peers)) == (len(channels), True, PEERS_MAX_COUNT)

@@ -13,7 +13,7 @@ from dht.state_files import PEERS_FILE, RECORDS_FILE
 from mirror import daemon, herding, identity
 from mirror.cleanup import data
 from mirror.cleanup.data import DataDirKept, Removal, is_ours, remove
-from mirror.data_dir import LOCK_FILE, owned
+from mirror.data_dir import LOCK_FILE, DataDirTaken, owned
 from mirror.origin.memory_file import ORIGINS_FILE
 from mirror.settings import resolve
 
@@ -121,6 +121,20 @@ def test_a_daemon_that_ends_is_waited_for(data_dir: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(time, "sleep", passed)
     assert remove(data_dir).is_gone and len(looks) == 2
+
+
+def test_no_daemon_begins_while_it_is_emptied(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, refused = os.unlink, []
+
+    def unlink(name: str, *, dir_fd: int) -> None:
+        if not refused:
+            with pytest.raises(DataDirTaken, match="in use"), owned(data_dir):
+                pass
+            refused.append(name)
+        real(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    assert remove(data_dir).is_gone and refused
 
 
 def test_a_path_that_is_a_file(tmp_path: Path) -> None:
