@@ -97,7 +97,7 @@ def _empty(data_dir: Path, directory: int) -> None:
     try:
         _hold(lock, data_dir)
         # Listed only now: a daemon writes what it knows as it ends.
-        names = os.listdir(directory)  # noqa: PTH208
+        names = os.listdir(directory)
         # The lock goes last: a directory without one is not taken for ours.
         for name in sorted(filter(is_ours, names), key=lambda name: name == LOCK_FILE):
             if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):

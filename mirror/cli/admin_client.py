@@ -1,5 +1,5 @@
-"""Asks the daemon of this host, by its admin API. With the standard library's HTTP: a command that asks must be there at
-once, and carries no part of the daemon.
+"""Asks the daemon of this host, by its admin API. With the standard library's HTTP: a command that asks must be there
+at once, and carries no part of the daemon.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def test_a_daemon_that_ends_is_waited_for(data_dir: Path, monkeypatch: pytest.Mo
 
 
 def test_no_daemon_begins_while_it_is_emptied(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, refused = os.unlink, []
+    real, refused = os.unlink, list[str]()
 
     def unlink(name: str, *, dir_fd: int) -> None:
         if not refused:
