@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -118,7 +119,9 @@ def source_of_checkout() -> Source:
 
 
 def _git(*words: str) -> str:
-    """Empty outside a clone."""
+    """Empty outside a clone, and where there is no git, as in the Dockerfile's build."""
+    if shutil.which("git") is None:
+        return ""
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
 
