@@ -183,8 +183,16 @@ def _names_in(text: str) -> Iterator[str]:
 
 
 def _of_debian_name(name: str, place: str, extracted: dict[str, str]) -> Iterator[str]:
-    for part in re.split(r",? and | or ", name):
-        yield _KNOWN.get(part) or _ref(part, place, extracted)
+    """A comma ends a choice; else `and` binds closer than `or`, as in SPDX."""
+    for group in name.split(", and "):
+        choices = [
+            [_KNOWN.get(one) or _ref(one, place, extracted) for one in choice.split(" and ")]
+            for choice in group.split(" or ")
+        ]
+        if len(choices) == 1:
+            yield from choices[0]
+        else:
+            yield f"({' OR '.join(' AND '.join(choice) for choice in choices)})"
 
 
 def _ref(name: str, place: str, extracted: dict[str, str]) -> str:

@@ -57,6 +57,6 @@ def _check_package(package: dict[str, Any]) -> set[str]:
         assert re.fullmatch(r"pkg:[a-z]+/[^\s]+", reference["referenceLocator"])
     if "supplier" in package:
         assert re.fullmatch(r"(?:Person|Organization): [^<>]+", package["supplier"])
-    words = re.split(r" (?:AND|OR|WITH) ", package["licenseDeclared"])
-    assert all(_LICENCE_WORD.fullmatch(word.strip("()")) for word in words), package["licenseDeclared"]
+    words = [word.strip("()") for word in re.split(r" (?:AND|OR|WITH) ", package["licenseDeclared"])]
+    assert all(_LICENCE_WORD.fullmatch(word) for word in words), package["licenseDeclared"]
     return {word for word in words if word.startswith("LicenseRef-")}

@@ -23,6 +23,9 @@ _MACHINE_READABLE = (
 _TREE: Tree = {
     "usr/share/doc/libone/copyright": File(_MACHINE_READABLE),
     "usr/share/doc/libtwo": Link("libone"),
+    "usr/share/doc/libchoice/copyright": File(
+        b"Format: x\nLicense: Odder or GPL-1+ and Expat, and Zlib\nLicense: Zlib\n"
+    ),
     "usr/share/doc/libprose/copyright": File(b"License: do what you like\n"),
 }
 
@@ -58,6 +61,11 @@ def test_a_debian_package_has_version_hash_licence_and_address(name: str) -> Non
     assert (
         address["referenceLocator"] == f"pkg:deb/debian/{name}@1%3A2.0%2Bx?arch=amd64&distro=debian-bookworm"
     )
+
+
+def test_a_choice_of_licences_stays_a_choice() -> None:
+    found = package(document([deb("libchoice")], []), "libchoice")
+    assert found["licenseDeclared"] == "(LicenseRef-Odder OR GPL-1.0-or-later AND MIT) AND Zlib"
 
 
 def test_prose_is_no_licence_name() -> None:
