@@ -61,7 +61,7 @@ def trees(architecture: str, cache: Path, *, created_s: int, ask_mirror: bool = 
     base = debian.base_tree(packages, architecture)
     locked = wheels.wheels(architecture, cache)
     middle = wheels.wheels_tree(locked)
-    _check_libraries(base | middle)
+    check_libraries(base | middle)
     listed = sbom(packages, locked, base, architecture, created_s)
     ours = own_tree() | {recipe.SBOM: File(listed)}
     runs_here = (
@@ -95,7 +95,7 @@ def own_tree() -> Tree:
     return tree
 
 
-def _check_libraries(tree: Tree) -> None:
+def check_libraries(tree: Tree) -> None:
     """What is linked to must be there: else an extension fails when it is first imported, on a user's host."""
     there = {path.rpartition("/")[2] for path, node in tree.items() if isinstance(node, File | Link)}
     lacking = {
