@@ -13,6 +13,11 @@ import pytest
 from tests.image.layout import PlatformImage, Source, platform_image, write_layout
 from tests.image.tree import File, layer
 
+OCI = "application/vnd.oci.image."
+PLATFORMS = {
+    "amd64": {"os": "linux", "architecture": "amd64"},
+    "arm64": {"os": "linux", "architecture": "arm64", "variant": "v8"},
+}
 SOURCE = Source("1.2.3", "abc", 1_700_000_000)
 
 
@@ -37,14 +42,21 @@ def test_everything_is_reached_from_the_index(tmp_path: Path, architectures: lis
     (top,) = json.loads((layout / "index.json").read_text())["manifests"]
     assert top["digest"] == top_digest
     assert top["annotations"]["io.containerd.image.name"] == "localhost/peili:1.2.3"
+    assert top["annotations"]["org.opencontainers.image.ref.name"] == "1.2.3"
+    assert top["mediaType"] == (
+        OCI + "manifest.v1+json" if len(architectures) == 1 else OCI + "index.v1+json"
+    )
     manifests = [top] if len(architectures) == 1 else json.loads(blob(layout, top))["manifests"]
-    assert [one["platform"]["architecture"] for one in manifests] == architectures
+    assert [one["platform"] for one in manifests] == [PLATFORMS[one] for one in architectures]
     reached = {top["digest"]}
     for descriptor, made in zip(manifests, images, strict=True):
         manifest = json.loads(blob(layout, descriptor))
         config = json.loads(blob(layout, manifest["config"]))
         assert config["rootfs"]["diff_ids"] == [one.diff_id for one in made.layers]
-        assert config["architecture"] == descriptor["platform"]["architecture"]
+        assert {key: config[key] for key in descriptor["platform"]} == descriptor["platform"]
+        assert descriptor["mediaType"] == manifest["mediaType"] == OCI + "manifest.v1+json"
+        assert manifest["config"]["mediaType"] == OCI + "config.v1+json"
+        assert {one["mediaType"] for one in manifest["layers"]} == {OCI + "layer.v1.tar+gzip"}
         assert config["created"] == "2023-11-14T22:13:20Z"
         assert config["config"]["Labels"]["org.opencontainers.image.revision"] == "abc"
         for one in manifest["layers"]:

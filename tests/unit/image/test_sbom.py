@@ -81,6 +81,7 @@ def test_prose_is_no_licence_name() -> None:
         (["License: 3-Clause BSD License"], "BSD-3-Clause"),
         (["Classifier: License :: OSI Approved :: MIT License"], "MIT"),
         (["License: a page\n of text", "Classifier: License :: OSI Approved :: MIT License"], "MIT"),
+        (["License: MIT", "Classifier: License :: OSI Approved :: Another"], "MIT"),
         (["License: Strange Licence"], "LicenseRef-Strange-Licence"),
         ([], "NOASSERTION"),
     ],
@@ -96,3 +97,12 @@ def test_the_same_inputs_give_the_same_bytes_and_others_another_name() -> None:
     names = [document([deb("libone")], [wheel(it)])["documentNamespace"] for it in ("a", "a", "b")]
     assert names[0] == names[1] != names[2]
     assert re.fullmatch(r"[a-z]+:\S+", names[0])
+
+
+def test_the_image_contains_all_that_is_listed_and_says_when_it_was_made() -> None:
+    made = document([deb("libone")], [wheel("a"), wheel("b")])
+    contained = {
+        it["relatedSpdxElement"] for it in made["relationships"] if it["relationshipType"] == "CONTAINS"
+    }
+    assert contained == {"SPDXRef-deb-libone", "SPDXRef-wheel-a", "SPDXRef-wheel-b"}
+    assert made["creationInfo"]["created"] == "2023-11-14T22:13:20Z"

@@ -15,6 +15,8 @@ TREE: Tree = {
     "usr/bin/peili": File(b"#!/usr/bin/python3\n", is_executable=True),
     "lib": Link("usr/lib"),
     "tmp": Folder(0o1777),
+    "root": Folder(0o700),
+    "root/note": File(b"2"),
     "usr/lib/ssl/cert.pem": Link("/etc/ssl/cert.pem"),
     "a": File(b"1"),
 }
@@ -27,6 +29,11 @@ def entries(tree: Tree) -> list[tarfile.TarInfo]:
 
 def test_the_order_of_making_does_not_show() -> None:
     assert layer("", TREE) == layer("", dict(reversed(TREE.items())))
+
+
+def test_the_time_of_packing_does_not_show() -> None:
+    """RFC 1952: bytes 4 to 7 of the header are the time, 0 where there is none."""
+    assert layer("", TREE).blob[4:8] == bytes(4)
 
 
 def test_a_changed_byte_shows() -> None:
@@ -43,7 +50,8 @@ def test_everything_is_roots_has_no_time_and_lies_in_a_folder_that_comes_first()
 
 
 @pytest.mark.parametrize(
-    ("path", "mode"), [("usr/bin/peili", 0o755), ("a", 0o644), ("usr/bin", 0o755), ("tmp", 0o1777)]
+    ("path", "mode"),
+    [("usr/bin/peili", 0o755), ("a", 0o644), ("usr/bin", 0o755), ("tmp", 0o1777), ("root", 0o700)],
 )
 def test_modes_are_fixed(path: str, mode: int) -> None:
     assert next(entry for entry in entries(TREE) if entry.name == path).mode == mode
