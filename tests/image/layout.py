@@ -121,7 +121,8 @@ def write_layout(folder: Path, images: Sequence[PlatformImage], name: str) -> st
     for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
-    folder.with_suffix(".tar").write_bytes(tar_of({path: File(content) for path, content in files.items()}))
+    tar = tar_of({path: File(content) for path, content in files.items()})
+    folder.with_name(f"{folder.name}.tar").write_bytes(tar)
     return str(top["digest"])
 
 

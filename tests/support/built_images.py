@@ -32,7 +32,7 @@ NEWER_VERSION: Final = f"{VERSION}.post1"
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
-    """`tar` is for `ctr image import`, which then knows it as `name`. `sbom`: its text."""
+    """`tar` is for `ctr image import`, which then knows it as `name`."""
 
     name: str
     layout: Path
@@ -41,7 +41,7 @@ class BuiltImage:
 
     @property
     def tar(self) -> Path:
-        return self.layout.with_suffix(".tar")
+        return self.layout.with_name(f"{self.layout.name}.tar")
 
 
 @dataclass(frozen=True, slots=True)

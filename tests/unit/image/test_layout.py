@@ -67,12 +67,12 @@ def test_everything_is_reached_from_the_index(tmp_path: Path, architectures: lis
 
 
 def test_the_same_image_is_the_same_file_and_replaces_what_was_there(tmp_path: Path) -> None:
-    write_layout(tmp_path / "one", [image("amd64", b"1")], "localhost/peili:1")
-    write_layout(tmp_path / "two", [image("amd64", b"other")], "localhost/peili:1")
-    write_layout(tmp_path / "two", [image("amd64", b"1")], "localhost/peili:1")
-    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
-    with tarfile.open(tmp_path / "two.tar") as tar:
+    write_layout(tmp_path / "1.0", [image("amd64", b"1")], "localhost/peili:1")
+    write_layout(tmp_path / "1.1", [image("amd64", b"other")], "localhost/peili:1")
+    write_layout(tmp_path / "1.1", [image("amd64", b"1")], "localhost/peili:1")
+    assert (tmp_path / "1.0.tar").read_bytes() == (tmp_path / "1.1.tar").read_bytes()
+    with tarfile.open(tmp_path / "1.1.tar") as tar:
         files = {entry.name for entry in tar if entry.isfile()}
     assert files == {
-        str(it.relative_to(tmp_path / "two")) for it in (tmp_path / "two").rglob("*") if it.is_file()
+        str(it.relative_to(tmp_path / "1.1")) for it in (tmp_path / "1.1").rglob("*") if it.is_file()
     }
