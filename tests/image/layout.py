@@ -64,9 +64,7 @@ def platform_image(architecture: str, layers: Sequence[Layer], source: Source) -
     config = _json(
         {
             "created": created,
-            "architecture": architecture,
-            "os": "linux",
-            **({"variant": "v8"} if architecture == "arm64" else {}),
+            **_platform(architecture),
             "config": {
                 "User": recipe.USER,
                 "Env": [f"{name}={value}" for name, value in recipe.ENVIRONMENT.items()],

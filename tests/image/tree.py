@@ -52,7 +52,6 @@ class Layer:
     """`diff_id`: digest of the tar. `unpacked_bytes`: what its files hold."""
 
     what: str
-    tar: bytes
     blob: bytes
     diff_id: str
     digest: str
@@ -63,7 +62,7 @@ def layer(what: str, tree: Tree) -> Layer:
     tar = tar_of(tree)
     blob = gzip.compress(tar, _GZIP_LEVEL, mtime=0)
     unpacked_bytes = sum(len(node.content) for node in tree.values() if isinstance(node, File))
-    return Layer(what, tar, blob, digest(tar), digest(blob), unpacked_bytes)
+    return Layer(what, blob, digest(tar), digest(blob), unpacked_bytes)
 
 
 def digest(data: bytes) -> str:
