@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -116,6 +116,10 @@ async def test_spool_and_cache_stop_before_the_disk_is_full() -> None:
                 run, _ = await bed.pull_with_daemons(bed.images[0])
             finally:
                 watching.cancel()
+                with suppress(
+                    asyncio.CancelledError
+                ):  # What else ended it is told: nobody would have looked.
+                    await watching
             assert run.failures == ()
             print(f"at most used: {[round(ratio, 3) for ratio in seen.values()]}")
             assert max(seen.values()) <= DISK_MAX_RATIO

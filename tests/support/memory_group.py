@@ -108,6 +108,8 @@ async def watched(groups: Sequence[MemoryGroup]) -> AsyncIterator[list[MemoryPea
         yield peaks
     finally:
         watching.cancel()
+        with suppress(asyncio.CancelledError):  # What else ended it is told: peaks would be too low.
+            await watching
         peaks += [group.peak() for group in groups]
 
 
