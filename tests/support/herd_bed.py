@@ -244,15 +244,15 @@ async def herd_bed(
         ]
         groups: list[MemoryGroup] = []
         for number, host in enumerate(hosts):
-            if plan.memory_max_bytes is not None:
-                groups.append(stack.enter_context(memory_group(f"h{number}", plan.memory_max_bytes)))
             # A line for each request would be part of what is measured.
             host.daemon.command = [
                 "--log-level=info" if word == "--log-level=debug" else word for word in host.daemon.command
             ]
             host.daemon.environment.update(plan.daemon_environment)
             if plan.memory_max_bytes is not None:
-                host.daemon.command = groups[number].entering(host.daemon.command)
+                group = stack.enter_context(memory_group(f"h{number}", plan.memory_max_bytes))
+                host.daemon.command = group.entering(host.daemon.command)
+                groups.append(group)
             host.install_registry(registry.name, registry.url)
             if plan.discard_unpacked_layers:
                 host.containerd.extra_config = discarding(host.containerd.version())
