@@ -1,5 +1,5 @@
 # Every verb is one line of a tool that also works without make. Nothing is installed outside this checkout:
-# .venv/ holds Python packages, .tools/ holds unpacked Debian packages that only tests use.
+# .venv/ holds Python packages, .tools/ what tests run and what the image is made of, build/ the image.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PY := .venv/bin/python
