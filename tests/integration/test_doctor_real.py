@@ -19,10 +19,8 @@ from containerd.client import Client
 from containerd.types import Descriptor
 from tests.support.bed_containerds import VERSIONS
 from tests.support.bed_process import BedProcess
-from tests.support.cri_pull import Pulled, cri_pull
 from tests.support.doctor_bed import DoctorBed, Seen, doctor_bed, free_port, run, without_rights
 from tests.support.netns import Network
-from tests.support.oci_image import build_image
 from tests.support.recording_mirror import Journal, RecordingHost, Shelf
 from tests.support.skips import netns_or_missing, require, tool_bin
 
@@ -89,9 +87,9 @@ async def test_a_host_in_order_has_no_problem_also_after_a_pull(bed: DoctorBed) 
     await healthy(bed)
     shelf = Shelf()
     async with RecordingHost("origin", shelf, Journal()) as origin:
-        registry_behind(bed, origin.url)
+        bed.registry_behind(REGISTRY, origin.url)
         await bed.configure(f"--mirror={REGISTRY}")
-        await pull(bed, shelf, 1)
+        await bed.pull(REGISTRY, shelf, 1)
         await healthy(bed)
 
 
@@ -410,12 +408,12 @@ async def test_hosts_with_different_secrets(bed: DoctorBed, folder: Path) -> Non
 async def test_images_that_were_pulled_past_the_daemon(bed: DoctorBed) -> None:
     shelf = Shelf()
     async with RecordingHost("origin", shelf, Journal()) as origin:
-        registry_behind(bed, origin.url)
-        await pull(bed, shelf, 2)
+        bed.registry_behind(REGISTRY, origin.url)
+        await bed.pull(REGISTRY, shelf, 2)
         seen = await found(bed, "nobody-asked", also=frozenset({"hosts-shadowed"}))
         assert f"{REGISTRY}/lib/small" in str(seen.findings["nobody-asked"]["evidence"])
         await bed.follow(seen.mend("hosts-shadowed")[0])
-        await pull(bed, shelf, 3)
+        await bed.pull(REGISTRY, shelf, 3)
         await healthy(bed)
 
 
@@ -423,9 +421,9 @@ async def test_images_that_were_pulled_past_the_daemon(bed: DoctorBed) -> None:
 async def test_another_name_for_what_was_here_is_no_pull(bed: DoctorBed) -> None:
     shelf = Shelf()
     async with RecordingHost("origin", shelf, Journal()) as origin:
-        registry_behind(bed, origin.url)
+        bed.registry_behind(REGISTRY, origin.url)
         await bed.configure(f"--mirror={REGISTRY}")
-        await pull(bed, shelf, 4)
+        await bed.pull(REGISTRY, shelf, 4)
         await bed.serve()
         async with Client(bed.containerd.socket) as client:
             images = client.images("k8s.io")
@@ -438,16 +436,3 @@ def secret(path: Path) -> Path:
     path.write_bytes(base64.b64encode(path.name.encode().ljust(32, b".")))
     path.chmod(0o600)
     return path
-
-
-def registry_behind(bed: DoctorBed, url: str) -> None:
-    """The user's own file."""
-    file = bed.certs / REGISTRY / "hosts.toml"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(f'server = "{url}"\n[host."{url}"]\n')
-
-
-async def pull(bed: DoctorBed, shelf: Shelf, seed: int) -> None:
-    shelf.add(build_image(700_000 + seed, [50_000]), "lib/small", f"v{seed}")
-    outcome = await cri_pull(bed.containerd, f"{REGISTRY}/lib/small:v{seed}")
-    assert isinstance(outcome, Pulled), outcome

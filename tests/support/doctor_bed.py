@@ -16,7 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.bed_process import BedProcess
+from tests.support.cri_pull import Pulled, cri_pull
+from tests.support.oci_image import build_image
 from tests.support.real_containerd import RealContainerd
+from tests.support.recording_mirror import Shelf
 
 # Every wait of a test on something that must happen.
 WAIT_S = 20.0
@@ -103,6 +106,18 @@ class DoctorBed:
         assert words[0] == "peili"
         code, _, err = await run(*PEILI, *words[1:])
         assert code == 0, err
+
+    def registry_behind(self, registry: str, url: str) -> None:
+        """The user's own file."""
+        file = self.certs / registry / "hosts.toml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f'server = "{url}"\n[host."{url}"]\n')
+
+    async def pull(self, registry: str, shelf: Shelf, seed: int) -> None:
+        """An image of its own for each `seed`."""
+        shelf.add(build_image(700_000 + seed, [50_000]), "lib/small", f"v{seed}")
+        outcome = await cri_pull(self.containerd, f"{registry}/lib/small:v{seed}")
+        assert isinstance(outcome, Pulled), outcome
 
     async def serve(self, *more: str, **other: str) -> None:
         """Starts the daemon, in the place of one that runs."""

@@ -110,17 +110,23 @@ def test_an_address_in_use_is_named_with_its_flag() -> None:
 def test_any_free_port_is_one_where_datagrams_come_too(
     listens_at: str, datagrams_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken, bind("peer", listens_at, 0) as free:
-        taken.bind((datagrams_at, 0))
-        free_port = free.getsockname()[1]
-        free.close()
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken,
+        bind("peer", listens_at, 0) as first,
+        bind("peer", listens_at, 0) as second,
+    ):
+        # Both are free for TCP: a port of another program's ended connection would not be.
+        ports = [sock.getsockname()[1] for sock in (first, second)]
+        taken.bind((datagrams_at, ports[0]))
+        first.close()
+        second.close()
         # What the kernel gives for port 0 is its own choice: here it is the one that is taken, first.
-        choices = iter([taken.getsockname()[1], free_port])
+        choices = iter(ports)
         monkeypatch.setattr(
             listener, "bind", lambda name, host, port: bind(name, host, port or next(choices))
         )
         with bind_with_udp("peer", listens_at, 0) as found:
-            assert found.getsockname()[1] == free_port
+            assert found.getsockname()[1] == ports[1]
 
 
 def test_a_port_that_is_asked_for_is_the_one_whatever_datagrams_do() -> None:
