@@ -13,8 +13,8 @@ SECRET_MODE = 0o600
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A whole file. `path` is absolute; directories that are missing are made. `mode` is that of a new file: one that is
-    there keeps its mode and owner. `why` ends the sentence "peili up writes PATH: …"."""
+    """A whole file. `path` is absolute; directories that are missing are made. `mode` is that of a new file: one that
+    is there keeps its mode and owner. `why` ends the sentence "peili up writes PATH: …"."""
 
     path: str
     content: bytes
