@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from containerd.effective_config import EffectiveConfig
 from containerd.hosts.search import search_path
-from mirror.doctor.distribution import config_file, configure_command, distribution, registry_table
-from mirror.doctor.facts import Answer, Facts
+from mirror.doctor.distribution import config_file, configure_command, distribution
+from mirror.doctor.facts import Facts
 from mirror.doctor.finding import Code, Finding
+from mirror.host.distribution import registry_table
+from mirror.host.facts import Answer
 
 # Older ones do not read hosts.toml as it is written here, and nobody tries them.
 OLDEST = (1, 6)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from containerd.effective_config import EffectiveConfig
+from mirror.host.facts import Answer, ConfigFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +26,6 @@ class Asked:
     admin_addr: str
     admin_port: int
     mirrors: tuple[str, ...] = ()
-
-
-class Answer(StrEnum):
-    """How containerd's socket behaves."""
-
-    ANSWERS = "answers"
-    ABSENT = "absent"
-    FORBIDDEN = "forbidden"
-    SILENT = "silent"
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigFacts:
-    """`source`: the command or file that it was read from; `file`: the one to edit. `effective` None: it could not be
-    read, and `trouble` says why. `is_newer`: the file was changed after containerd was started."""
-
-    source: str
-    effective: EffectiveConfig | None
-    trouble: str = ""
-    is_newer: bool = False
-    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ import asyncio
 import time
 from pathlib import Path
 
-from mirror.doctor.distribution import RKE2_DIR
-from mirror.doctor.facts import Answer, Asked, ContainerdFacts, DaemonFacts, Facts
+from mirror.doctor.facts import Asked, ContainerdFacts, DaemonFacts, Facts
 from mirror.doctor.look_containerd import look_containerd
 from mirror.doctor.look_daemon import look_daemon, look_registry
 from mirror.doctor.look_hosts import look_hosts
+from mirror.host.distribution import RKE2_DIR
+from mirror.host.facts import Answer
 from mirror.settings.model import DoctorSettings
 from mirror.version import VERSION
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from containerd.client import Client
 from containerd.effective_config import TRANSFER_SINCE, EffectiveConfig
 from containerd.errors import ContainerdError, InvalidArgument, SocketForbidden, SocketMissing
-from mirror.doctor.distribution import KNOWN_SOCKS
-from mirror.doctor.facts import Answer, ConfigFacts, ContainerdFacts, PulledImage
-from mirror.doctor.look_process import Process, config_of, listener, namespace_of
+from mirror.doctor.facts import ContainerdFacts, PulledImage
+from mirror.host.distribution import KNOWN_SOCKS
+from mirror.host.facts import Answer, ConfigFacts
+from mirror.host.look_process import Process, config_of, listener, namespace_of
 from mirror.settings.model import DoctorSettings
 from mirror.tags.image_name import SOURCE_LABEL
 

@@ -13,8 +13,8 @@ import msgspec
 from containerd.hosts.layout import FALLBACK_PATH
 from mirror.admin.answers import STATUS_PATH
 from mirror.doctor.facts import DaemonFacts, ListenFacts, Port
-from mirror.doctor.look_process import namespace_of
 from mirror.doctor.socket_table import Listening, listening
+from mirror.host.look_process import namespace_of
 from mirror.settings.model import Address
 
 # On loopback, from memory: what takes longer is stuck.

@@ -10,11 +10,8 @@ import pytest
 
 from containerd.effective_config import EffectiveConfig
 from mirror.doctor.diagnosis import diagnose
-from mirror.doctor.distribution import DEFAULT_HOSTS_DIR, DEFAULT_REGISTRY_ADDR, STOCK_SOCK
 from mirror.doctor.facts import (
-    Answer,
     Asked,
-    ConfigFacts,
     ContainerdFacts,
     DaemonFacts,
     Facts,
@@ -26,6 +23,8 @@ from mirror.doctor.facts import (
 )
 from mirror.doctor.finding import NOTES, Code, Finding, Level
 from mirror.doctor.report import document, lines, problem_count
+from mirror.host.distribution import DEFAULT_HOSTS_DIR, DEFAULT_REGISTRY_ADDR, STOCK_SOCK
+from mirror.host.facts import Answer, ConfigFacts
 from mirror.settings import table
 
 CERTS = "/etc/containerd/certs.d"

@@ -13,8 +13,8 @@ from containerd.effective_config import ConfigInvalid, EffectiveConfig, effectiv
 from containerd.hosts.search import DEFAULT_LIST
 from mirror.doctor.facts import Port
 from mirror.doctor.look_daemon import look_daemon, look_registry
-from mirror.doctor.look_process import Process, _config_argument, config_of, listener
 from mirror.doctor.socket_table import Listening, listening
+from mirror.host.look_process import Process, _config_argument, config_of, listener
 from mirror.settings.model import Address
 
 V2 = '[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/a"\n'
@@ -99,7 +99,7 @@ def test_the_file_on_a_command_line(arguments: list[str], file: str) -> None:
 
 def test_files_are_read_where_no_binary_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("mirror.doctor.look_process.DEFAULT_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setattr("mirror.host.look_process.DEFAULT_CONFIG", str(tmp_path / "config.toml"))
     assert config_of(None, (2, 1)) is None
     (tmp_path / "config.toml").write_text('imports = ["d/*.toml"]\n' + V2)
     (tmp_path / "d").mkdir()

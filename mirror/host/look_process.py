@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from containerd.effective_config import ConfigInvalid, effective, imports
-from mirror.doctor.facts import ConfigFacts
+from mirror.host.facts import ConfigFacts
 
 # A dump takes 0.1 s; a loaded host some more.
 DUMP_LIMIT_S = 5.0
