@@ -22,7 +22,8 @@ MERGES_SINCE = (2, 0)
 """The first major release that joins the tables of imported files (rule 2); measured on 2.1."""
 
 _DEFAULT_DOWNLOADS = 3
-_PLUGINS = ("cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images")
+_PLUGIN_2 = "io.containerd.grpc.v1.cri"
+_PLUGINS = ("cri", _PLUGIN_2, "io.containerd.cri.v1.images")
 
 Table = Mapping[str, object]
 
@@ -39,6 +40,9 @@ class EffectiveConfig:
     uses_transfer_service: bool
     legacy: tuple[str, ...]
     """Names of registries in `registry.mirrors`, or with `tls` in `registry.configs`: they exclude config_path."""
+    has_cri: bool = True
+    """False: `disabled_plugins` has it. Then nobody reads config_path; Docker and nerdctl have directories of their
+    own."""
 
 
 def imports(text: str) -> tuple[str, ...]:
@@ -49,18 +53,35 @@ def imports(text: str) -> tuple[str, ...]:
 
 def effective(texts: Sequence[str], release: tuple[int, int]) -> EffectiveConfig:
     """`texts`: a dump alone, or the main file and those that it imports, in order. Raises: ConfigInvalid."""
-    merges = release >= MERGES_SINCE
-    plugins: dict[str, object] = {}
-    for text in texts:
-        found = _table(_read(text), "plugins")
-        plugins = _joined(plugins, found) if merges else {**plugins, **found}
+    documents = [_read(text) for text in texts]
+    has_cri = not any(map(_disables_cri, documents))
     said: Table = {}
-    for name in _PLUGINS:
+    if release >= MERGES_SINCE:
+        for document in documents:
+            said = _joined(said, _said(_table(document, "plugins"), document.get("version")))
+    else:
+        plugins: dict[str, object] = {}
+        for document in documents:
+            plugins |= _table(document, "plugins")
+        said = _said(plugins, None)
+    return _config(said, release, has_cri=has_cri)
+
+
+def _said(plugins: Table, version: object) -> Table:
+    """Of one file; in one of version 2, containerd 2 lets its own table go before that of version 3 (measured)."""
+    names = sorted(_PLUGINS, key=lambda name: name == _PLUGIN_2) if version == 2 else _PLUGINS
+    said: Table = {}
+    for name in names:
         said = _joined(said, _table(plugins, name))
-    return _config(said, release)
+    return said
 
 
-def _config(said: Table, release: tuple[int, int]) -> EffectiveConfig:
+def _disables_cri(document: Table) -> bool:
+    listed = document.get("disabled_plugins", [])
+    return isinstance(listed, list) and any(name in _PLUGINS for name in listed)
+
+
+def _config(said: Table, release: tuple[int, int], *, has_cri: bool) -> EffectiveConfig:
     registry = _table(said, "registry")
     default_path = DEFAULT_LIST if release >= LIST_SINCE else ""
     config_path = registry.get("config_path", default_path)
@@ -79,6 +100,7 @@ def _config(said: Table, release: tuple[int, int]) -> EffectiveConfig:
         discards is True,
         release >= TRANSFER_SINCE and not pulls_itself,
         legacy,
+        has_cri,
     )
 
 

@@ -9,7 +9,7 @@ from containerd.hosts.search import search_path
 from mirror.doctor.distribution import config_file, configure_command, distribution
 from mirror.doctor.facts import Facts
 from mirror.doctor.finding import Code, Finding
-from mirror.host.distribution import registry_table
+from mirror.host.distribution import CRI_NAMESPACE, Kind, registry_table
 from mirror.host.facts import Answer
 
 # Older ones do not read hosts.toml as it is written here, and nobody tries them.
@@ -86,6 +86,9 @@ def _network(facts: Facts) -> Iterator[Finding]:
 
 
 def _config(facts: Facts) -> Iterator[Finding]:
+    if CRI_NAMESPACE not in facts.asked.namespaces or distribution(facts).kind is Kind.DOCKER:
+        # config_path is CRI's; Docker has a directory of its own.
+        return
     found = facts.containerd.config
     if found is None or found.effective is None:
         yield Finding(
@@ -103,6 +106,8 @@ def _config(facts: Facts) -> Iterator[Finding]:
             (distribution(facts).restart,),
         )
     config = found.effective
+    if not config.has_cri:
+        return
     yield from _config_path(facts, config, found.source)
     if config.legacy and config.config_path:
         yield Finding(

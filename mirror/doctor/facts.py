@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mirror.host.distribution import CRI_NAMESPACE
 from mirror.host.facts import Answer, ConfigFacts
 
 
@@ -26,6 +27,7 @@ class Asked:
     admin_addr: str
     admin_port: int
     mirrors: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = (CRI_NAMESPACE,)
 
 
 @dataclass(frozen=True, slots=True)

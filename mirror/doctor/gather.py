@@ -64,4 +64,5 @@ def _asked(settings: DoctorSettings) -> Asked:
         str(settings.admin_addr),
         settings.admin_addr.port,
         settings.mirrors,
+        settings.containerd_namespaces,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from containerd.hosts.names import DEFAULT
 from mirror.doctor.distribution import configure_command
-from mirror.doctor.facts import Facts, HostsFacts
+from mirror.doctor.facts import Asked, Facts, HostsFacts, HostsFile
 from mirror.doctor.finding import Code, Finding
 
 # A line of evidence, not a listing.
@@ -30,7 +30,7 @@ def check(facts: Facts) -> Iterator[Finding]:
             _listed([file.invalid for file in invalid]),
             ("mend the file, or move it away", configure_command(facts)),
         )
-    if not any(file.is_ours for file in hosts.files) and not hosts.is_configured:
+    if not any(_leads_here(file, asked) for file in hosts.files) and not hosts.is_configured:
         yield Finding(
             Code.HOSTS_ABSENT,
             f"no hosts.toml below {asked.hosts_dir} leads to the daemon: configure has not run there",
@@ -60,12 +60,12 @@ def check(facts: Facts) -> Iterator[Finding]:
 
 
 def _shadowed(facts: Facts, hosts: HostsFacts) -> Iterator[Finding]:
-    has_default = any(file.directory == DEFAULT and file.is_ours for file in hosts.files)
+    has_default = any(file.directory == DEFAULT and _leads_here(file, facts.asked) for file in hosts.files)
     named = set(facts.asked.mirrors)
     hidden = [
         file.directory
         for file in hosts.files
-        if not (file.is_ours or file.invalid)
+        if not (_leads_here(file, facts.asked) or file.invalid)
         # configure leaves localhost and addresses to the operator.
         and (not file.is_address or file.directory in named)
     ]
@@ -77,6 +77,11 @@ def _shadowed(facts: Facts, hosts: HostsFacts) -> Iterator[Finding]:
             _listed(hidden),
             (configure_command(facts),),
         )
+
+
+def _leads_here(file: HostsFile, asked: Asked) -> bool:
+    """K3s and others write our endpoint into files of theirs, without marks."""
+    return file.is_ours or file.first_host.removesuffix("/v2") == asked.registry_url
 
 
 def _listed(items: list[str] | tuple[str, ...]) -> str:

@@ -38,7 +38,8 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Distribution:
     """`sock`: containerd's; `namespaces`: where its images are. `hosts_dir`: where it looks for hosts.toml files, if
-    its configuration does not say another. `registries_file`: what it makes them from at each start; "" where
+    its configuration does not say another. `running_config`: the file that it is started with, made from `config_file`
+    where the two differ. `registries_file`: what it makes them from at each start; "" where
     `configure` writes them. `config_file`: where a change to containerd's configuration lasts; `config_file_of_2`: the
     one with containerd 2, where that is another. `restart` and `start`: lines for a shell as root. `unit`: its systemd
     unit, on a host that is no server `agent_unit`."""
@@ -47,6 +48,7 @@ class Distribution:
     sock: str
     namespaces: tuple[str, ...]
     hosts_dir: str
+    running_config: str
     config_file: str
     restart: str
     start: str
@@ -62,6 +64,7 @@ STOCK = Distribution(
     (CRI_NAMESPACE,),
     DEFAULT_HOSTS_DIR,
     "/etc/containerd/config.toml",
+    "/etc/containerd/config.toml",
     "systemctl restart containerd",
     "systemctl start containerd",
 )
@@ -75,6 +78,7 @@ def _rancher(kind: Kind, name: str, unit: str) -> Distribution:
         K3S_SOCK,
         (CRI_NAMESPACE,),
         f"{folder}/certs.d",
+        f"{folder}/config.toml",
         f"{folder}/config.toml.tmpl",
         f"systemctl restart {unit} || systemctl restart {agent}",
         f"systemctl start {unit} || systemctl start {agent}",
@@ -92,6 +96,7 @@ MICROK8S = Distribution(
     MICROK8S_SOCK,
     (CRI_NAMESPACE,),
     "/var/snap/microk8s/current/args/certs.d",
+    "/var/snap/microk8s/current/args/containerd.toml",
     "/var/snap/microk8s/current/args/containerd-template.toml",
     "snap restart microk8s.daemon-containerd",
     "snap start microk8s.daemon-containerd",
@@ -102,10 +107,17 @@ DOCKER = Distribution(
     DOCKER_SOCK,
     (DOCKER_NAMESPACE,),
     DOCKER_HOSTS_DIR,
+    "/var/run/docker/containerd/containerd.toml",
     "/etc/docker/daemon.json",
     "systemctl restart docker",
     "systemctl start docker",
 )
+
+
+def canonical_sock(path: str) -> str:
+    """/var/run is a link to /run, and Docker tells its paths through it."""
+    path = path.removeprefix("unix://")
+    return path.removeprefix("/var") if path.startswith("/var/run/") else path
 
 
 def distribution_of(sock: str, *, has_rke2: bool) -> Distribution:

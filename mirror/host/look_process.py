@@ -58,11 +58,27 @@ def namespace_of(pid: int | str, kind: str) -> str | None:
         return None
 
 
-def config_of(process: Process | None, release: tuple[int, int]) -> ConfigFacts | None:
-    """None where no configuration is found: what containerd takes then, its defaults, is not assumed."""
-    arguments = [] if process is None else _command_line(process.pid)
-    named = _config_argument(arguments) or DEFAULT_CONFIG
-    is_here = process is None or namespace_of(process.pid, "mnt") == namespace_of("self", "mnt")
+def config_files(process: Process | None, default: str) -> tuple[str, ...]:
+    """The main file, which need not be there, and those that it imports, in order. None where this process does not see
+    the same files. What cannot be read, and how it is written, `config_of` tells."""
+    if not _is_here(process):
+        return ()
+    named = _config_argument(_arguments(process)) or default
+    try:
+        found = [str(path) for path in _imported(Path("/"), Path(named), imports(_text(Path(named))))]
+    except (OSError, ValueError):
+        found = []
+    return (named, *found)
+
+
+def config_of(
+    process: Process | None, release: tuple[int, int], default: str | None = None
+) -> ConfigFacts | None:
+    """`default`: the file of a process that names none. None where no configuration is found: what containerd takes
+    then, its defaults, is not assumed."""
+    arguments = _arguments(process)
+    named = _config_argument(arguments) or default or DEFAULT_CONFIG
+    is_here = _is_here(process)
     root = Path("/") if process is None or is_here else _PROC / str(process.pid) / "root"
     file = root / named.lstrip("/")
     is_newer = process is not None and _is_newer(file, process.pid)
@@ -91,11 +107,19 @@ def _facts(
         return ConfigFacts(source, None, str(exc), is_newer, file)
 
 
-def _command_line(pid: int) -> list[str]:
+def _is_here(process: Process | None) -> bool:
+    return process is None or namespace_of(process.pid, "mnt") == namespace_of("self", "mnt")
+
+
+def _arguments(process: Process | None) -> list[str]:
+    """Of containerd, by whatever path it was called. Of another program that holds its socket, none."""
+    if process is None:
+        return []
     try:
-        return (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        found = (_PROC / str(process.pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return []
+    return found if "containerd" in found[0].rpartition("/")[2] else []
 
 
 def _config_argument(arguments: list[str]) -> str:
@@ -111,7 +135,7 @@ def _dump(process: Process | None, arguments: list[str], config: str) -> str | N
     if not Path(config).exists():
         return None
     binary: str | None = None
-    if process is not None:
+    if process is not None and arguments:
         try:
             binary = str((_PROC / str(process.pid) / "exe").readlink())
         except OSError:

@@ -192,6 +192,16 @@ def test_every_code_is_planted() -> None:
         daemon(members=0, bootstrap=None),
         # Another host found it.
         daemon(bootstrap=()),
+        # config_path is CRI's: Docker and nerdctl have directories of their own.
+        config("", has_cri=False),
+        asked(config(""), namespaces=("moby",)),
+        asked(config(""), sock="/run/docker/containerd/containerd.sock"),
+        # What K3s made of a registries.yaml with our endpoint.
+        hosts(
+            HostsFile("_default", False, first_host="http://127.0.0.1:29020/v2"),
+            HostsFile("ghcr.io", False, first_host="http://127.0.0.1:29020/v2"),
+            is_configured=False,
+        ),
         # Another registry is not mirrored.
         asked(containerd(pulled=PULLED), mirrors=("quay.io",)),
     ],

@@ -42,6 +42,10 @@ V3_TOP = '[plugins."io.containerd.cri.v1.images"]\n'
         ([V3_TOP + "max_concurrent_downloads = 5"], (2, 1), EffectiveConfig("", False, False, ())),
         # Measured on 1.6 and 1.7: the import's table is the plugin's whole table. 2.1 joins them.
         ([V2, V2_DISCARDS], (1, 7), EffectiveConfig("", True, False, ())),
+        # In one file of version 2 its own table counts; of two files the second, by whatever name.
+        (["version = 2\n" + V2 + V3.replace("/a", "/b")], (2, 1), EffectiveConfig("/a", False, True, ())),
+        ([V3, V2.replace('"/a"', '""')], (2, 1), EffectiveConfig("", False, True, ())),
+        (['disabled_plugins = ["cri"]', V2], (1, 7), EffectiveConfig("/a", False, False, (), False)),
         ([V2, V2_DISCARDS], (2, 1), EffectiveConfig("/a", True, False, ())),
         (
             [V2 + '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."x.io"]\nendpoint = ["http://y"]'],
