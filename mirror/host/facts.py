@@ -36,7 +36,8 @@ class ConfigFacts:
 @dataclass(frozen=True, slots=True)
 class SocketFacts:
     """One of containerd's sockets, at the path `sock`. `release`: major, minor; (0, 0) where the version names none.
-    `namespaces`: those that are there."""
+    `namespaces`: those that are there. `config_files`: the main one, which need not be there, and those that it
+    imports, in order; none where they are not among the files that are seen here (containerd is in a container)."""
 
     sock: str
     answer: Answer
@@ -45,6 +46,7 @@ class SocketFacts:
     release: tuple[int, int] = (0, 0)
     namespaces: tuple[str, ...] = ()
     config: ConfigFacts | None = None
+    config_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,13 @@ class DockerFacts:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """All paths are those of the host, also where another root was looked at. `sockets`: in the order of
-    `distribution.KNOWN_SOCKS`, one that was asked for first. `files`: the texts of the files that a plan may change or
-    must know; what is not there is left out. `read_only`: of the directories that may be written, those that cannot be.
-    `docker_trouble`: why Docker's socket, which is there, did not answer."""
+    """All paths are those of the host, also where another root was looked at. `sockets`: those that are there, in the
+    order of `distribution.KNOWN_SOCKS`, one that was asked for first, that one also if it is not there. `files`: the
+    texts of the files that a plan may change or must know; what is not there is left out. `unreadable`: files that are
+    there and could not be read as text, with the reason. `read_only`: directories that would be written, on a file
+    system that cannot be. `units`: the names of systemd's unit files; `enabled_units`: of
+    those that start with the host. `docker_trouble`: why Docker's socket, which is
+    there, did not answer."""
 
     os_id: str
     os_name: str
@@ -73,5 +78,8 @@ class HostFacts:
     docker: DockerFacts | None = None
     docker_trouble: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
     read_only: tuple[str, ...] = ()
     units: frozenset[str] = frozenset()
+    enabled_units: frozenset[str] = frozenset()
+    has_rke2: bool = False
