@@ -4,14 +4,14 @@ The daemon runs as root without any capability: containerd's socket, its content
 root's alone, and an owner needs no capability. A user of its own (User=, DynamicUser=) would need CAP_DAC_OVERRIDE to
 use the socket and to write hosts.toml files, and with that can do more than root without it.
 
-The secret is read from its file. LoadCredential= would let the file belong to somebody else, which a daemon that runs as
-root does not need, and would hide from `peili doctor` and from people which file it is.
+The secret is read from its file. LoadCredential= would let the file belong to somebody else, which a daemon that runs
+as root does not need, and would hide from `peili doctor` and from people which file it is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mirror.host.changes import FileChange
@@ -42,11 +42,9 @@ EXIT_USAGE = 2
 
 _STATE_HOME = "/var/lib/"
 _STATE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
-# Where ProtectHome= and PrivateTmp= put something empty.
-_HIDDEN = (
-    *("/home", "/root", "/run/user", "/var/home", "/var/roothome"),
-    *("/tmp", "/var/tmp"),  # noqa: S108 - nothing is written there
-)
+# Where ProtectHome= and PrivateTmp= put something empty. The first three are those that systemd knows.
+_HOMES = ("/home", "/root", "/run/user", "/var/home", "/var/roothome")
+_TMPS = ("/tmp", "/var/tmp")  # noqa: S108 - nothing is written there
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,28 +140,32 @@ def _files(facts: ServiceFacts) -> Iterator[str]:
     yield "# Entries for registries that are new."
     for hosts_dir in dict.fromkeys(facts.hosts_dirs):
         yield f"{_writable(hosts_dir)}=-{_place(hosts_dir)}"
-    yield "ProtectHome=tmpfs"
-    yield "PrivateTmp=yes"
+    yield "# strict alone leaves these writable, beside the directives below (seen in 252)."
+    yield "ReadOnlyPaths=/run /dev/shm"
     # What lies in a directory that is shown is shown with it.
     shown: list[str] = []
-    for read in sorted({it.rstrip("/") for it in facts.reads if _is_hidden(it)}):
+    for read in sorted({it.rstrip("/") for it in facts.reads if _is_below(_HOMES + _TMPS, it)}):
         if not any(read.startswith(f"{it}/") for it in shown):
             shown.append(read)
-    if shown:
-        yield "# Of what these hide, it needs:"
-        yield from (f"BindReadOnlyPaths=-{bound_path(it)}" for it in shown)
+    if any(_is_below(_HOMES, it) for it in (*shown, facts.data_dir, *facts.hosts_dirs)):
+        yield "# Empty but for what is named below; what is written there is its own memory."
+        yield "ProtectHome=tmpfs"
+    else:
+        yield "ProtectHome=yes"
+    yield "PrivateTmp=yes"
+    yield from (f"BindReadOnlyPaths=-{bound_path(it)}" for it in shown)
 
 
 def _writable(place: str) -> str:
-    return "BindPaths" if _is_hidden(place) else "ReadWritePaths"
+    return "BindPaths" if _is_below(_HOMES + _TMPS, place) else "ReadWritePaths"
 
 
 def _place(place: str) -> str:
-    return bound_path(place) if _is_hidden(place) else path(place)
+    return bound_path(place) if _is_below(_HOMES + _TMPS, place) else path(place)
 
 
-def _is_hidden(place: str) -> bool:
-    return any(place.startswith(f"{hidden}/") for hidden in _HIDDEN)
+def _is_below(folders: Iterable[str], place: str) -> bool:
+    return any(place.startswith(f"{folder}/") for folder in folders)
 
 
 _SANDBOX = (

@@ -13,11 +13,9 @@ from mirror.host.errors import HostError
 
 # What no rule of systemd gives a meaning, in any place.
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=,@+^~-]+")
-# The first character of a command may be one of these, and says how it is run.
-_PREFIXES = "@-:+!|"
 # systemd refuses a program whose path has these.
-_NOT_IN_A_PROGRAM = re.compile(r"[\x00-\x1f\x7f\"'\\$]")
-_NOT_IN_A_PATH = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_IN_A_PROGRAM = re.compile(r"[\x00-\x1f\x7f\"'\\$\ud800-\udfff]")
+_NOT_IN_A_PATH = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|mount|path)")
 
 
@@ -73,10 +71,9 @@ def _absolute(text: str) -> None:
 
 
 def _quoted(text: str, *, has_variables: bool = False) -> str:
-    if _PLAIN.fullmatch(text) and text[0] not in _PREFIXES:
+    if _PLAIN.fullmatch(text):
         return text
     said = []
-    # What is not UTF-8 came as surrogates, and goes byte by byte.
     for char in text:
         code = ord(char)
         if char in '"\\':
@@ -89,8 +86,9 @@ def _quoted(text: str, *, has_variables: bool = False) -> str:
             raise HostError(f"{text!r} holds a NUL, which no command line can")
         elif code < 0x20 or code == 0x7F:
             said.append(f"\\x{code:02x}")
-        elif 0xDC80 <= code <= 0xDCFF:
-            said.append(f"\\x{code - 0xDC00:02x}")
+        elif 0xD800 <= code <= 0xDFFF:
+            # systemd would start it, and systemctl could not show it.
+            raise HostError(f"{text!r} is not UTF-8, which a unit must be; choose another name")
         else:
             said.append(char)
     return '"' + "".join(said) + '"'

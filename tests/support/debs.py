@@ -64,6 +64,8 @@ RECIPES: Final[dict[str, Recipe]] = {
     # What containerd starts containers with; 1.1 is enough for each of the containerds above.
     "runc": Recipe("bookworm", "runc", ("runc",)),
     "skopeo": Recipe("bookworm", "skopeo", ("skopeo",)),
+    # To read units, and to be PID 1 of a bed's host where the machine has none.
+    "systemd": Recipe("bookworm", "systemd", ("systemctl", "journalctl", "systemd-analyze")),
     "wrk": Recipe("bookworm", "wrk", ("wrk",)),
 }
 
@@ -130,7 +132,7 @@ def _unpack(apt: Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
     scratch.mkdir()
     deb = apt.download(recipe.package)
     debs = [deb]
-    run(["dpkg-deb", "-x", str(deb), str(scratch)])
+    _extract(deb, scratch)
     found = {name: _executable(scratch, name) for name in recipe.executables}
     needs_libraries = [path for path in found.values() if _missing_libraries(path, "")]
     library_path = ""
@@ -139,7 +141,7 @@ def _unpack(apt: Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
         libraries = _libraries(deb)
         for library in libraries:  # grows by what each of them needs itself
             debs.append(apt.download(library))
-            run(["dpkg-deb", "-x", str(debs[-1]), str(scratch / "lib.d")])
+            _extract(debs[-1], scratch / "lib.d")
             folders = sorted({path.parent for path in (scratch / "lib.d").rglob("*.so*")})
             library_path = ":".join(f"$here/{folder.relative_to(scratch)}" for folder in folders)
             found_in = ":".join(map(str, folders))
@@ -173,8 +175,18 @@ def _unpack(apt: Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
     )
 
 
+def _extract(deb: Path, root: Path) -> None:
+    """Older packages have /bin and /lib of their own; all machines have them below /usr by now. (Our own `bin` would be
+    in their way.)"""
+    run(["dpkg-deb", "-x", str(deb), str(root)])
+    for name in ("bin", "sbin", "lib", "lib64"):
+        if (root / name).is_dir():
+            shutil.copytree(root / name, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
+            shutil.rmtree(root / name)
+
+
 def _executable(root: Path, name: str) -> Path:
-    for folder in ("usr/bin", "usr/sbin", "bin", "sbin"):
+    for folder in ("usr/bin", "usr/sbin"):
         if (root / folder / name).is_file():
             return root / folder / name
     raise FetchError(
