@@ -153,11 +153,12 @@ async def _checked(*words: str) -> str:
     return done.output
 
 
-async def _systemctl(*words: str, limit_s: float = COMMAND_TIMEOUT_S) -> _Done:
+async def _systemctl(*words: str, limit_s: float | None = None) -> _Done:
     return await _run("systemctl", "--no-ask-password", *words, limit_s=limit_s)
 
 
-async def _run(*command: str, limit_s: float = COMMAND_TIMEOUT_S) -> _Done:
+async def _run(*command: str, limit_s: float | None = None) -> _Done:
+    limit_s = COMMAND_TIMEOUT_S if limit_s is None else limit_s
     try:
         process = await asyncio.create_subprocess_exec(
             *command,

@@ -31,6 +31,7 @@ from tests.support.systemd_host import (
     python_reads,
     systemd_or_missing,
 )
+from tests.support.token_origin import TokenOrigin, server_tls
 
 pytestmark = [pytest.mark.containerd, pytest.mark.netns, pytest.mark.slow]
 
@@ -235,11 +236,11 @@ async def test_hosts_pull_from_each_other_through_services(short_folder: Path, v
         await pulls_one_copy(it, build_image(next(_SEEDS), [3_000_000, 700_000]), "lib/app")
 
         # A crash: systemd starts it anew, under its old node id.
-        node = json.loads(first.run(PROGRAM, "status", "--json").stdout)["node"]
+        node = json.loads(first.run(PROGRAM, "status", "--json").stdout)["node_id"]
         first.run("systemctl", "kill", "--signal=KILL", UNIT)
         await first.wait(lambda: first.property(UNIT, "NRestarts") == "1", "it is not started anew")
         await first.wait(lambda: first.property(UNIT, "ActiveState") == "active", "it does not come up")
-        assert json.loads(first.run(PROGRAM, "status", "--json").stdout)["node"] == node
+        assert json.loads(first.run(PROGRAM, "status", "--json").stdout)["node_id"] == node
         await first.wait(
             lambda: status(first, "members") == status(second, "members") == 1, "they do not meet"
         )
@@ -249,17 +250,23 @@ async def test_hosts_pull_from_each_other_through_services(short_folder: Path, v
 
 
 @pytest.mark.matrix
-async def test_a_registry_that_is_new_gets_its_entry_from_the_service(short_folder: Path) -> None:
+async def test_a_registry_that_is_new_gets_its_entry_from_the_service(
+    short_folder: Path, tmp_path: Path
+) -> None:
     async with bed(short_folder, "2.1", 1) as it:
         (host,) = it.hosts
-        url = it.registry.url
-        host.write(f"{CERTS_DIR}/_default/hosts.toml", f'server = "{url}"\n\n[host."{url}"]\n')
-        host.run(PROGRAM, "configure")
-        assert started(host) == "started"
-        name = await it.registry.push(build_image(next(_SEEDS), [300_000]), "new/app", "v1")
-        await pulled(host, name.replace(it.registry.name, "seen.example"))
-        entry = host.path(f"{CERTS_DIR}/seen.example/hosts.toml")
-        await host.wait(entry.exists, "the entry is not written")
+        tls, _ = server_tls(tmp_path)
+        async with TokenOrigin(auth="bearer", address=it.network.address, tls=tls) as origin:
+            origin.add(build_image(next(_SEEDS), [300_000]), "new/app", "v1")
+            proxy = (
+                f'server = "{origin.url}"\nskip_verify = true\n[host."{origin.url}"]\nskip_verify = true\n'
+            )
+            host.write(f"{CERTS_DIR}/_default/hosts.toml", proxy)
+            host.run(PROGRAM, "configure")
+            assert started(host) == "started"
+            await pulled(host, "seen.example/new/app:v1")
+            entry = host.path(f"{CERTS_DIR}/seen.example/hosts.toml")
+            await host.wait(entry.exists, "the entry is not written")
         assert entry.stat().st_mode & 0o777 == 0o644
         assert entry.parent.stat().st_mode & 0o777 == 0o755
 
