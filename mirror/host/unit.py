@@ -58,10 +58,11 @@ class ServiceFacts:
     there before the unit starts, and so must `hosts_dirs`, or the daemon cannot write there.
     `after`: the unit of containerd on this host, such as `("containerd.service",)`, `("k3s.service",)`,
     `("docker.service",)` or `("snap.microk8s.daemon-containerd.service",)`; of several, not all need exist.
-    `reads`: what the daemon must see: where `program` and its Python lie, containerd's socket and content store, the
+    `reads`: what the daemon must see: where Python and its packages lie, containerd's socket and content store, the
     secret file, a docker config.json, and what hosts.toml files name. It matters for what is below /home, /root and
-    /tmp: there the daemon sees nothing else. What is not there when the unit starts is left out.
-    `environment`: such as HTTPS_PROXY. `systemd_version`: 0 where it is not known.
+    /tmp: there the daemon sees nothing else but `program` and `working_dir`. What is not there when the unit starts is
+    left out.
+    `environment`: such as HTTPS_PROXY; every user of the host can read it. `systemd_version`: 0 where it is not known.
     """
 
     program: Sequence[str]
@@ -144,7 +145,12 @@ def _files(facts: ServiceFacts) -> Iterator[str]:
     yield "ReadOnlyPaths=/run /dev/shm"
     # What lies in a directory that is shown is shown with it.
     shown: list[str] = []
-    for read in sorted({it.rstrip("/") for it in facts.reads if _is_below(_HOMES + _TMPS, it)}):
+    needed = [
+        *facts.reads,
+        *(word for word in facts.program if word.startswith("/")),
+        facts.working_dir or "/",
+    ]
+    for read in sorted({it.rstrip("/") for it in needed if _is_below(_HOMES + _TMPS, it)}):
         if not any(read.startswith(f"{it}/") for it in shown):
             shown.append(read)
     if any(_is_below(_HOMES, it) for it in (*shown, facts.data_dir, *facts.hosts_dirs)):
@@ -181,7 +187,7 @@ _SANDBOX = (
     "ProtectKernelLogs=yes",
     "ProtectKernelModules=yes",
     "ProtectKernelTunables=yes",
-    "ProtectProc=invisible",
+    "# Of /proc, processes. (ProtectProc= hides nothing from the group root.)",
     "ProcSubset=pid",
     "LockPersonality=yes",
     "MemoryDenyWriteExecute=yes",

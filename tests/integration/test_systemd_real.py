@@ -104,7 +104,7 @@ def started(host: SystemdHost) -> str:
 
 
 def status(host: SystemdHost, name: str) -> int:
-    told = json.loads(host.run(PROGRAM, "status", "--json").stdout)[name]
+    told = json.loads(host.ask("/api/v1/status", ADMIN_PORT))[name]
     assert isinstance(told, int)
     return told
 
@@ -175,7 +175,8 @@ async def test_the_daemon_lives_as_a_service(short_folder: Path) -> None:
     async with bed(short_folder, "2.1", 1) as it:
         (host,) = it.hosts
         assert started(host) == "started"
-        assert host.property(UNIT, "StatusText") == "serving containerd at 127.0.0.1:29020"
+        shown = host.run("systemctl", "status", "peili").stdout
+        assert 'Status: "serving containerd at 127.0.0.1:29020"' in shown
         assert host.property(UNIT, "UnitFileState") == "enabled"
         assert started(host) == "runs already"
         await pulled(host, await it.registry.push(build_image(next(_SEEDS), [300_000]), "one/app", "v1"))
@@ -236,11 +237,11 @@ async def test_hosts_pull_from_each_other_through_services(short_folder: Path, v
         await pulls_one_copy(it, build_image(next(_SEEDS), [3_000_000, 700_000]), "lib/app")
 
         # A crash: systemd starts it anew, under its old node id.
-        node = json.loads(first.run(PROGRAM, "status", "--json").stdout)["node_id"]
+        node = json.loads(first.ask("/api/v1/status", ADMIN_PORT))["node_id"]
         first.run("systemctl", "kill", "--signal=KILL", UNIT)
         await first.wait(lambda: first.property(UNIT, "NRestarts") == "1", "it is not started anew")
         await first.wait(lambda: first.property(UNIT, "ActiveState") == "active", "it does not come up")
-        assert json.loads(first.run(PROGRAM, "status", "--json").stdout)["node_id"] == node
+        assert json.loads(first.ask("/api/v1/status", ADMIN_PORT))["node_id"] == node
         await first.wait(
             lambda: status(first, "members") == status(second, "members") == 1, "they do not meet"
         )
@@ -314,6 +315,35 @@ async def test_a_daemon_that_stands_still_is_started_anew(short_folder: Path) ->
 
 
 @pytest.mark.matrix
+async def test_the_kernel_refuses_what_the_daemon_never_does(short_folder: Path) -> None:
+    """By a program in the daemon's place."""
+    async with bed(short_folder, "2.1", 1) as it:
+        (host,) = it.hosts
+        host.write("/opt/prober", f"#!{python_reads()[0]}/bin/python3 -I\n{_PROBER}", 0o755)
+        host.write("/etc/others", "", 0o600)
+        host.run("chown", "1000", "/etc/others")
+        install(host, replace(it.facts, program=("/opt/prober",)))
+        assert started(host) == "started", host.journal()
+        told = json.loads(host.path("/var/lib/peili/told").read_text())
+        # The same without the unit's rights: each can be done here.
+        free = json.loads(host.run("/opt/prober", "here").stdout)
+        assert {name: outcome for name, outcome in free.items() if outcome != "done"} == {}
+        assert told == {
+            "chown": "EPERM",
+            "read what is another user's": "EACCES",
+            "bind port 80": "EACCES",
+            "open a packet socket": "EAFNOSUPPORT",
+            "make a namespace": "EPERM",
+            "become another user": "EPERM",
+            "mount": "EPERM",
+            "set the clock": "EPERM",
+            "map what is written and run": "EPERM",
+            "make a file that runs as its owner": "EPERM",
+            "be scheduled in real time": "EPERM",
+        }
+
+
+@pytest.mark.matrix
 async def test_systemd_reads_back_every_word(short_folder: Path) -> None:
     """Of command lines and variables; and directories with strange names are shown, and can be written."""
     words = [
@@ -361,6 +391,60 @@ count = len(answer.read(1000))
 print("begun", flush=True)
 sys.stdin.readline()
 print(count + len(answer.read()))
+"""
+# A program that tries what the daemon has no need of, and tells what came of it.
+_PROBER = """
+import ctypes, errno, json, mmap, os, pathlib, socket, sys, tempfile, time
+libc = ctypes.CDLL(None, use_errno=True)
+told = {}
+def attempt(name, act):
+    pid = os.fork() if here else 0
+    if pid:
+        # In a child, since it may succeed.
+        told[name] = "done" if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0 else "failed"
+        return
+    try:
+        outcome = act()
+        if outcome not in (None, 0):
+            raise OSError(ctypes.get_errno(), name)
+        told[name] = "done"
+    except OSError as exc:
+        told[name] = errno.errorcode[exc.errno]
+    if here:
+        os._exit(0 if told[name] == "done" else 1)
+def suid():
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        os.fchmod(file.fileno(), 0o4755)
+def chown():
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        os.chown(file.name, 1, 1)
+def bind():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 80))
+def run_what_is_written():
+    mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_READ | mmap.PROT_EXEC).close()
+def now():
+    time.clock_settime(time.CLOCK_REALTIME, time.clock_gettime(time.CLOCK_REALTIME))
+here = sys.argv[1:] == ["here"]
+folder = "/tmp" if here else "/var/lib/peili"
+attempt("chown", chown)
+attempt("read what is another user's", lambda: open("/etc/others").close())
+attempt("bind port 80", bind)
+attempt("open a packet socket", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close())
+attempt("make a namespace", lambda: libc.unshare(0x08000000))
+attempt("become another user", lambda: os.setuid(1))
+attempt("mount", lambda: libc.mount(b"x", b"/mnt", b"tmpfs", 0, None))
+attempt("set the clock", now)
+attempt("map what is written and run", run_what_is_written)
+attempt("make a file that runs as its owner", suid)
+attempt("be scheduled in real time", lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)))
+if here:
+    print(json.dumps(told))
+    sys.exit()
+pathlib.Path(folder, "told").write_text(json.dumps(told))
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+    sock.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+time.sleep(600)
 """
 # A program that tells what it was given, in its data directory, which it finds by its own rights.
 _TELLER = """#!/usr/bin/python3 -I

@@ -160,6 +160,10 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     "helm rollback": Elsewhere("tests/chart/test_kube.py::test_a_secret_is_made_once_and_stays"),
     "helm upgrade": Elsewhere("tests/chart/test_kube.py::test_a_secret_is_made_once_and_stays"),
     "helm template": Elsewhere("tests/chart/test_render.py::test_both_majors_render_alike"),
+    "systemctl edit peili": NotRun("opens the reader's editor"),
+    "systemctl status peili": Elsewhere(
+        "tests/integration/test_systemd_real.py::test_the_daemon_lives_as_a_service"
+    ),
     "helm uninstall spegel": NotRun("needs a cluster with Spegel"),
     "kubectl create namespace peili-system": NotRun(CLUSTER),
     "kubectl label namespace peili-system pod-security.kubernetes.io/enforce=privileged": NotRun(CLUSTER),

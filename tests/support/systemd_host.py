@@ -125,6 +125,16 @@ class SystemdHost:
                 return int(file.read_text())
         return None
 
+    def ask(self, path: str, port: int) -> str:
+        """The body of an answer that is 200, from this host's loopback."""
+        script = (
+            "import http.client,sys\n"
+            "c=http.client.HTTPConnection('127.0.0.1',int(sys.argv[1]),timeout=5)\n"
+            "c.request('GET',sys.argv[2]);r=c.getresponse();assert r.status==200,r.status\n"
+            "sys.stdout.write(r.read().decode())"
+        )
+        return self.run(_python(), "-I", "-S", "-c", script, str(port), path).stdout
+
     def property(self, unit: str, name: str) -> str:
         return self.run("systemctl", "show", "--value", "--property", name, unit).stdout.strip()
 

@@ -90,8 +90,12 @@ def test_it_is_here_where_its_directory_is(tmp_path: Path) -> None:
     assert not is_here(tmp_path / "system")
 
 
-async def test_it_has_a_version(fake: Fake) -> None:
-    assert await version() == 252
+def test_it_has_a_version(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert version() == 252
+    (fake.folder / "systemctl").write_text("#!/bin/sh\necho of another kind\n")
+    assert version() == 0
+    monkeypatch.setenv("PATH", str(fake.folder / "nowhere"))
+    assert version() == 0
 
 
 async def test_a_unit_that_does_not_run_is_started(fake: Fake) -> None:

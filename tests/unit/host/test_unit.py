@@ -108,6 +108,12 @@ def test_what_it_needs_of_what_is_hidden_is_shown(reads: Sequence[str], shown: l
     assert said(facts, "PrivateTmp") == ["yes"]
 
 
+def test_the_program_is_shown_wherever_it_is() -> None:
+    facts = replace(FACTS, program=("/root/bin/python", "/home/me/peili.pyz"), working_dir="/tmp/here")
+    shown = ["-/home/me/peili.pyz", "-/root/bin/python", "-/tmp/here"]
+    assert said(facts, "BindReadOnlyPaths") == shown
+
+
 def test_a_data_directory_at_home_does_not_open_it() -> None:
     assert said(replace(FACTS, data_dir="/home/me/peili"), "ProtectHome") == ["tmpfs"]
 

@@ -85,6 +85,7 @@ PURE = [
             "mirror/tags/source.py",
             "mirror/web/pulse.py",
             *(f"mirror/doctor/{name}.py" for name in DOCTOR_PURE),
+            *(f"mirror/host/{name}.py" for name in ("changes", "errors", "unit", "unit_words")),
             "containerd/effective_config.py",
             "containerd/hosts/search.py",
             "mirror/demo/token_bucket.py",
