@@ -136,6 +136,7 @@ async def test_the_daemon_lives_as_a_service(short_folder: Path) -> None:
         assert host.property(UNIT, "LoadState") == "not-found"
 
 
+@pytest.mark.matrix
 async def test_it_says_why_it_does_not_start(short_folder: Path) -> None:
     async with bed(short_folder, "2.1", 1) as it:
         (host,) = it.hosts

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.systemd_bed import bed, install, started
-from tests.support.systemd_host import python_reads
+from tests.support.systemd_host import CERTS_DIR, python_reads
 
 pytestmark = [pytest.mark.containerd, pytest.mark.netns, pytest.mark.slow]
 
@@ -21,7 +21,8 @@ async def test_the_kernel_refuses_what_the_daemon_never_does(short_folder: Path)
         (host,) = it.hosts
         host.write("/opt/prober", f"#!{python_reads()[0]}/bin/python3 -I\n{_PROBER}", 0o755)
         host.write("/etc/others", "", 0o600)
-        host.run("chown", "1000", "/etc/others")
+        host.path(f"{CERTS_DIR}/others").mkdir()
+        host.run("chown", "1000", "/etc/others", f"{CERTS_DIR}/others")
         install(host, replace(it.facts, program=("/opt/prober",)))
         assert started(host) == "started", host.journal()
         told = json.loads(host.path("/var/lib/peili/told").read_text())
@@ -31,6 +32,7 @@ async def test_the_kernel_refuses_what_the_daemon_never_does(short_folder: Path)
         assert told == {
             "chown": "EPERM",
             "read what is another user's": "EACCES",
+            "write what is another user's": "EACCES",
             "bind port 80": "EACCES",
             "open a packet socket": "EAFNOSUPPORT",
             "make a namespace": "EPERM",
@@ -118,6 +120,7 @@ here = sys.argv[1:] == ["here"]
 folder = "/tmp" if here else "/var/lib/peili"
 attempt("chown", chown)
 attempt("read what is another user's", lambda: open("/etc/others").close())
+attempt("write what is another user's", lambda: open("/etc/containerd/certs.d/others/new", "w").close())
 attempt("bind port 80", bind)
 attempt("open a packet socket", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close())
 attempt("make a namespace", lambda: libc.unshare(0x08000000))
