@@ -142,7 +142,7 @@ def _files(facts: ServiceFacts) -> Iterator[str]:
     for hosts_dir in dict.fromkeys(facts.hosts_dirs):
         yield f"{_writable(hosts_dir)}=-{_place(hosts_dir)}"
     yield "# strict alone leaves these writable, beside the directives below (seen in 252)."
-    yield "ReadOnlyPaths=/run /dev/shm"
+    yield "ReadOnlyPaths=/run -/dev/shm"
     # What lies in a directory that is shown is shown with it.
     shown: list[str] = []
     needed = [
