@@ -56,10 +56,13 @@ RECIPES: Final[dict[str, Recipe]] = {
     "containerd-1.6": Recipe("bookworm", "containerd", _CONTAINERD),
     "containerd-1.7": Recipe("trixie", "containerd", _CONTAINERD),
     "containerd-2.1": Recipe("sid", "containerd", _CONTAINERD),
+    # 28 or later, with containerd's image store in it.
+    "docker": Recipe("sid", "docker.io", ("dockerd",)),
     "dnsmasq": Recipe("bookworm", "dnsmasq-base", ("dnsmasq",)),
     "docker-registry": Recipe("bookworm", "docker-registry", ("docker-registry",)),
     "etcd": Recipe("bookworm", "etcd-server", ("etcd",)),
     "nginx": Recipe("bookworm", "nginx", ("nginx",)),
+    "podman": Recipe("bookworm", "podman", ("podman",)),
     "prometheus": Recipe("bookworm", "prometheus", ("promtool",)),
     # What containerd starts containers with; 1.1 is enough for each of the containerds above.
     "runc": Recipe("bookworm", "runc", ("runc",)),
