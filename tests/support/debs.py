@@ -53,6 +53,8 @@ class Unpacked:
 _CONTAINERD: Final = ("containerd", "ctr", "containerd-shim-runc-v2")
 # The name says the role: sid moves on, and versions.json holds the true version.
 RECIPES: Final[dict[str, Recipe]] = {
+    # Without it, Podman does nothing.
+    "conmon": Recipe("bookworm", "conmon", ("conmon",)),
     "containerd-1.6": Recipe("bookworm", "containerd", _CONTAINERD),
     "containerd-1.7": Recipe("trixie", "containerd", _CONTAINERD),
     "containerd-2.1": Recipe("sid", "containerd", _CONTAINERD),
