@@ -27,6 +27,19 @@ from tests.support.token_origin import TokenOrigin
 
 # In the User-Agent of what the daemons ask.
 _OURS: Final = "peili"
+# The machine's /etc stays as it is. $2: what is seen at /etc/containerd/certs.d.
+_OWN_ETC: Final = """
+set -e
+mkdir -p "$1/etc"
+mount -t tmpfs tmpfs "$1/etc"
+cp -a /etc/. "$1/etc"
+rm -rf "$1/etc/containerd"
+mkdir -p "$1/etc/containerd/certs.d"
+mount --bind "$1/etc" /etc
+mount --bind "$2" /etc/containerd/certs.d
+shift 2
+exec "$@"
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +90,12 @@ class ClientHost:
     def _command(self, image: str) -> list[str]:
         to = [f"--address={self.host.containerd.socket}", f"--namespace={self.kind.namespace}"]
         if self.kind.program == "nerdctl":
-            more = [f"--hosts-dir={self.host.certs_dir}", f"--data-root={self.host.folder / 'nerdctl'}"]
-            return [str(require(nerdctl())), *to, *more, "pull", *self.kind.flags, image]
+            # Without --hosts-dir: it looks where configure writes by default.
+            state = self.host.folder / "nerdctl"
+            state.mkdir(exist_ok=True)
+            inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _OWN_ETC, "sh"]
+            program = [str(require(nerdctl())), *to, f"--data-root={state}", "pull", *self.kind.flags, image]
+            return [*inside, str(state), str(self.host.certs_dir), *program]
         program = self.host.containerd.binaries / "ctr"
         more = ["images", "pull", f"--hosts-dir={self.host.certs_dir}", *self.kind.flags]
         return [str(program), *to, *more, image]
