@@ -65,6 +65,7 @@ async def test_what_one_host_pulled_the_next_one_has_from_it(short_folder: Path,
         assert len(it.asked(since)) == 2 + len(list(alone.layers)) + 1
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 async def test_a_peer_that_lies_spoils_one_pull_at_most(short_folder: Path, kind: ClientKind) -> None:
     """What the client's containerd refused must not stay there: it would refuse each later pull of the image."""

@@ -67,8 +67,11 @@ async def test_what_daemon_json_says_of_registries_keeps_working(short_folder: P
         assert await host.docker_pull("lib/four:v1") == ""
         for name in (f"{origin.authority}/lib/three", "docker.io/lib/four"):
             assert f"GET blob {name}@" in host.daemon.log(), "the daemon was not asked"
+        assert host.peili("cleanup", f"--hosts-dir={host.certs_dir}").returncode == 0
+        assert list(host.certs_dir.iterdir()) == []
 
 
+@pytest.mark.matrix
 async def test_a_user_reads_the_registrys_words(short_folder: Path) -> None:
     async with bed(short_folder, {"insecure-registries": ["ORIGIN"]}) as (origin, host):
 

@@ -57,6 +57,7 @@ PAGES: Final = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "helm/peili/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs" / "wire").glob("*.md")),
+    *sorted((ROOT / "docs" / "clients").glob("*.md")),
 ]
 
 

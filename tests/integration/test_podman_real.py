@@ -112,6 +112,15 @@ async def test_what_one_host_pulled_the_next_one_has_from_it(short_folder: Path,
         assert [line for line in it.asked("peili", since) if "blob" in line] == []
         assert it.second.counted("bytes_received_from_peers") == image.size_bytes
 
+        # All of it is kept there, and nobody has to be asked.
+        by_digest = f"{it.origin.authority}/lib/app@{image.manifest.digest}"
+        await it.first.podman("rmi", "--all", "--force")
+        assert not has(it.first, image)
+        await it.origin.refuse()
+        code, said = await it.first.podman("pull", by_digest)
+        assert code == 0, said
+        await it.origin.listen_again()
+
         name = it.add(alone, "lib/alone")
         await it.second.daemon.kill()
         since = len(it.origin.journal)

@@ -81,6 +81,16 @@ CLEAN_AGAIN: Final = (
     "--show-only templates/cleanup.yaml | kubectl apply -f -"
 )
 
+_CLIENTS: Final = Elsewhere(
+    "tests/integration/test_clients_real.py::test_what_one_host_pulled_the_next_one_has_from_it"
+)
+_DOCKER: Final = Elsewhere(
+    "tests/integration/test_docker_real.py::test_what_daemon_json_says_of_registries_keeps_working"
+)
+_PODMAN: Final = Elsewhere(
+    "tests/integration/test_podman_real.py::test_what_one_host_pulled_the_next_one_has_from_it"
+)
+
 ON_HOSTS: Final = Here("test_two_hosts_are_set_up_looked_at_and_left_as_they_were")
 ON_ONE: Final = Here("test_what_needs_no_host")
 KUBECTL: Final = Here("test_what_kubectl_is_told")
@@ -116,6 +126,25 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     "peili cleanup --stay-addr": NotRun(MENTION),
     "ctr image import": NotRun(MENTION),
     "ctr run": NotRun(MENTION),
+    "peili serve --containerd-namespace NAME": NotRun(MENTION),
+    "peili configure --hosts-dir DIR": NotRun("DIR is the reader's"),
+    # docs/clients
+    "peili configure --hosts-dir /etc/docker/certs.d": _DOCKER,
+    "peili cleanup --hosts-dir /etc/docker/certs.d": _DOCKER,
+    "peili serve --hosts-dir /etc/docker/certs.d --containerd-namespace moby "
+    "--cluster-secret-file SECRET --bootstrap static:10.0.0.11:29021": _CLIENTS,
+    "docker info": Elsewhere("tests/integration/test_docker_real.py::test_a_containerd_of_dockers_own"),
+    "docker build": NotRun(MENTION),
+    "peili serve --store directory --origin relay "
+    "--cluster-secret-file SECRET --bootstrap static:10.0.0.11:29021": _PODMAN,
+    "peili serve --containerd-namespace default --containerd-namespace k8s.io "
+    "--cluster-secret-file SECRET --bootstrap static:10.0.0.11:29021": _CLIENTS,
+    "nerdctl pull ghcr.io/team/app:v1": _CLIENTS,
+    "nerdctl --namespace k8s.io pull ghcr.io/team/app:v1": _CLIENTS,
+    "nerdctl --hosts-dir DIR pull IMAGE": NotRun("DIR and IMAGE are the reader's"),
+    "nerdctl pull --unpack=false": NotRun(MENTION),
+    "ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d ghcr.io/team/app:v1": _CLIENTS,
+    "make client-tools": NotRun(MINUTES),
     "make demo": Elsewhere(
         "tests/seams/test_demo_command.py::test_the_origin_sends_one_copy_and_peers_the_rest"
     ),
