@@ -78,7 +78,7 @@ kube-apiserver: venv-dev ## builds a real API server for the chart's matrix test
 	@$(PY) -m tests.support.kube_apiserver_build
 
 client-tools: venv-dev ## nerdctl, built, and a newer Podman, for matrix tests of other clients: some minutes, needs Go
-	@$(PY) -m tests.support.podman_root
+	-@$(PY) -m tests.support.podman_root >&2
 	@$(PY) -m tests.support.client_tools_build
 
 clean: ## removes .venv, .tools and build

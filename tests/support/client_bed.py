@@ -94,8 +94,8 @@ class ClientHost:
             state = self.host.folder / "nerdctl"
             state.mkdir(exist_ok=True)
             inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _OWN_ETC, "sh"]
-            program = [str(require(nerdctl())), *to, f"--data-root={state}", "pull", *self.kind.flags, image]
-            return [*inside, str(state), str(self.host.certs_dir), *program]
+            words = [str(require(nerdctl())), *to, f"--data-root={state}", "pull", *self.kind.flags, image]
+            return [*inside, str(state), str(self.host.certs_dir), *words]
         program = self.host.containerd.binaries / "ctr"
         more = ["images", "pull", f"--hosts-dir={self.host.certs_dir}", *self.kind.flags]
         return [str(program), *to, *more, image]
