@@ -142,7 +142,9 @@ class Daemon:
             peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S, limits=CONNECTIONS)
             registry = Listener(parts.registry.app, sockets["registry"], drain_s=DRAIN_S)
             admin = Listener(
-                self._admin(parts, channels, tally, identity).app, sockets["admin"], drain_s=ADMIN_DRAIN_S
+                self._admin(parts, channels, tally, identity, keys).app,
+                sockets["admin"],
+                drain_s=ADMIN_DRAIN_S,
             )
             aside = [admin]
             if "metrics" in sockets:
@@ -296,7 +298,14 @@ class Daemon:
             metrics,
         )
 
-    def _admin(self, parts: _Parts, channels: Channels, tally: PeerTally, identity: Identity) -> AdminServer:
+    def _admin(
+        self,
+        parts: _Parts,
+        channels: Channels,
+        tally: PeerTally,
+        identity: Identity,
+        keys: tuple[Subkey, ...],
+    ) -> AdminServer:
         around = InsightAround(
             store=parts.store,
             dht=parts.dht,
@@ -308,6 +317,7 @@ class Daemon:
             metrics=parts.metrics,
             tally=tally,
             node=identity.node,
+            keys=keys,
             is_stopping=self._stopping.is_set,
             started_s=self._started_s,
         )
