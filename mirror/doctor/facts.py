@@ -14,7 +14,8 @@ from containerd.effective_config import EffectiveConfig
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the operator told doctor, as serve and configure would take it. Addresses are ADDRESS:PORT."""
+    """What the operator told doctor, as serve and configure would take it. Addresses are ADDRESS:PORT. `registry_url`
+    and `configured_addr`: where configure sends containerd; `is_forwarded`: a port leads from there to the daemon."""
 
     sock: str
     hosts_dir: str
@@ -22,6 +23,8 @@ class Asked:
     registry_port: int
     registry_is_loopback: bool
     registry_url: str
+    configured_addr: str
+    is_forwarded: bool
     peer_port: int
     admin_addr: str
     admin_port: int

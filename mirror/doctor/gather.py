@@ -51,14 +51,18 @@ async def _containerd(settings: DoctorSettings, since_s: float | None) -> Contai
 
 def _asked(settings: DoctorSettings) -> Asked:
     address = settings.registry_addr
+    configured = address if settings.configured_addr is None else settings.configured_addr.from_this_host
     return Asked(
         str(settings.containerd_sock),
         str(settings.hosts_dir),
         str(address),
         address.port,
-        address.from_this_host.is_loopback,
+        # Behind a forwarded port the daemon has a network of its own, and that is meant.
+        address.from_this_host.is_loopback and settings.configured_addr is None,
         # As configure writes it.
-        f"http://{address.from_this_host}",
+        f"http://{configured.from_this_host}",
+        str(configured),
+        settings.configured_addr is not None,
         settings.peer_addr.port,
         str(settings.admin_addr),
         settings.admin_addr.port,

@@ -55,6 +55,7 @@ def check(facts: Facts) -> Iterator[Finding]:
             (
                 configure_command(facts),
                 "or give serve and doctor the --registry-addr of the files, if that is where it shall listen",
+                "or give doctor the address of the files as --configured-addr, if its port is forwarded to the daemon",
             ),
         )
 

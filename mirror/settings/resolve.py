@@ -169,6 +169,7 @@ def doctor(values: Values, around: Surroundings) -> Resolved[DoctorSettings]:
         registry_addr=_listen(values.one(table.REGISTRY_ADDR), around),
         peer_addr=_listen(values.one(table.PEER_ADDR), around),
         admin_addr=_listen(values.one(table.ADMIN_ADDR), around),
+        configured_addr=values.maybe(table.CONFIGURED_ADDR),
         mirrors=values.all(table.MIRROR),
     )
     return Resolved(settings, tuple(values.warnings))

@@ -130,6 +130,16 @@ ADMIN_ADDR = Setting(
     example="[::1]:29022",
     commands=_SERVE | _ASKING | _DOCTOR,
 )
+CONFIGURED_ADDR = Setting(
+    name="configured-addr",
+    shape="ADDRESS:PORT",
+    parse=values.listen_address,
+    help="Where hosts.toml sends containerd, if that is not --registry-addr but a port that is forwarded to it: what "
+    "configure had as its --registry-addr.",
+    unset="--registry-addr",
+    example="127.0.0.1:30020",
+    commands=_DOCTOR,
+)
 METRICS_ADDR = Setting(
     name="metrics-addr",
     shape="ADDRESS:PORT|off",
@@ -382,6 +392,7 @@ TABLE: tuple[Setting[object], ...] = (
     REGISTRY_ADDR,
     PEER_ADDR,
     ADMIN_ADDR,
+    CONFIGURED_ADDR,
     METRICS_ADDR,
     ADVERTISE_ADDR,
     BOOTSTRAP,

@@ -37,6 +37,8 @@ ASKED = Asked(
     29020,
     True,
     "http://127.0.0.1:29020",
+    "127.0.0.1:29020",
+    False,
     29021,
     "127.0.0.1:29022",
     29022,
@@ -193,6 +195,8 @@ def test_every_code_is_planted() -> None:
         daemon(members=0, bootstrap=None),
         # Another host found it.
         daemon(bootstrap=()),
+        # A port that is forwarded to the daemon: it must end at an address that others may reach.
+        asked(listen(bound=("0.0.0.0",)), is_forwarded=True),
         # Another registry is not mirrored.
         asked(containerd(pulled=PULLED), mirrors=("quay.io",)),
     ],
@@ -228,7 +232,7 @@ def test_a_mend_gives_what_is_not_the_default() -> None:
     assert defaults == (STOCK_SOCK, DEFAULT_HOSTS_DIR, DEFAULT_REGISTRY_ADDR)
     facts = replace(HEALTHY, hosts=HostsFacts(True))
     assert diagnose(facts)[0].mend == ("peili configure",)
-    other = asked(facts, sock="/c.sock", hosts_dir="/d", registry_addr="127.0.0.1:1")
+    other = asked(facts, sock="/c.sock", hosts_dir="/d", configured_addr="127.0.0.1:1")
     # containerd is told of another directory than /d, too.
     assert diagnose(other)[-1].mend == (
         "peili configure --hosts-dir /d --registry-addr 127.0.0.1:1 --containerd-sock /c.sock",
