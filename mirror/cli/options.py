@@ -38,7 +38,8 @@ def print_warnings(warnings: tuple[str, ...]) -> None:
 
 def epilog(*others: click.Option) -> str:
     """`others` are no settings."""
-    without = "".join(f" but {other.opts[0]}" for other in others)
+    names = [other.opts[0] for other in others]
+    without = f" but {' and '.join(filter(None, [', '.join(names[:-1]), *names[-1:]]))}" if names else ""
     return (
         f"Every flag{without} has a variable: PEILI_ and its name in upper case, with commas between values."
     )

@@ -113,6 +113,9 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     "peili serve --registry-addr 127.0.0.1:29020": Elsewhere(
         "tests/integration/test_doctor_real.py::test_a_registry_port_that_others_reach"
     ),
+    "peili doctor --cluster": Elsewhere(
+        "tests/conformance/test_cluster_api.py::test_what_is_wrong_is_found_through_the_api"
+    ),
     "peili cleanup --stay-addr": NotRun(MENTION),
     "ctr image import": NotRun(MENTION),
     "ctr run": NotRun(MENTION),
@@ -140,6 +143,7 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     'make bench-herd ARGS="--hosts 5"': NotRun(MINUTES),
     'make bench-herd ARGS="--memory-max 128MiB …"': NotRun(MINUTES),
     "requirements/venv.sh run": NotRun("makes the .venv that runs this"),
+    "requirements/venv.sh cluster": NotRun("makes the .venv that runs this"),
     ".venv/bin/python -m tests.support.chart_golden": NotRun("writes files that tests/chart compares"),
     "skopeo copy oci:build/image docker://…": NotRun("the registry is the reader's"),
     "helm install peili helm/peili --namespace peili-system --create-namespace "

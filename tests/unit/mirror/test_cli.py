@@ -83,6 +83,8 @@ def test_every_setting_of_a_command_is_a_flag_of_it(command: Command) -> None:
     flags = [option for parameter in loaded.params for option in parameter.opts]
     # --json is about the output: no setting of the daemon, and no variable.
     more = ["--json"] if command in (*ASKING, Command.DOCTOR) else []
+    if command is Command.DOCTOR:
+        more += ["--cluster", "--context", "--kubeconfig", "--namespace", "--release"]
     assert flags == [setting.flag for setting in settings_of(command)] + more
 
 
