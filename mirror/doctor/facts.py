@@ -136,6 +136,23 @@ class DaemonFacts:
     refused: Mapping[str, int] = field(default_factory=dict)
 
 
+class Reach(StrEnum):
+    """What a connection to another host's peer port came to. REFUSED: the host answers that nobody listens."""
+
+    REACHED = "reached"
+    REFUSED = "refused"
+    DROPPED = "no answer"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReach:
+    """`address`: ADDRESS:PORT. `is_member`: the daemon knows it, by UDP; else --bootstrap names it."""
+
+    address: str
+    is_member: bool
+    reach: Reach
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`daemon` None: the admin address did not answer as ours, and `admin_trouble` says how."""
@@ -148,3 +165,4 @@ class Facts:
     release: str
     admin_trouble: str = ""
     has_rke2: bool = False
+    peers: tuple[PeerReach, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mirror.doctor.facts import Answer, Asked, ContainerdFacts, DaemonFacts, Fac
 from mirror.doctor.look_containerd import look_containerd
 from mirror.doctor.look_daemon import look_daemon, look_registry
 from mirror.doctor.look_hosts import look_hosts
+from mirror.doctor.look_peers import look_peers
 from mirror.settings.model import DoctorSettings
 from mirror.version import VERSION
 
@@ -30,7 +32,7 @@ async def gather(settings: DoctorSettings) -> Facts:
         look_hosts, settings.hosts_dir, None if config is None else config.config_path, containerd.release
     )
     return Facts(
-        _asked(settings),
+        asked(settings),
         containerd,
         hosts,
         listen,
@@ -38,6 +40,9 @@ async def gather(settings: DoctorSettings) -> Facts:
         VERSION,
         daemon if isinstance(daemon, str) else "",
         await asyncio.to_thread(Path(RKE2_DIR).is_dir),
+        await look_peers(settings, daemon.bootstrap or (), random.Random())
+        if isinstance(daemon, DaemonFacts)
+        else (),
     )
 
 
@@ -49,7 +54,8 @@ async def _containerd(settings: DoctorSettings, since_s: float | None) -> Contai
         return ContainerdFacts(Answer.SILENT, f"it did not answer within {CONTAINERD_LIMIT_S:.0f} s")
 
 
-def _asked(settings: DoctorSettings) -> Asked:
+def asked(settings: DoctorSettings) -> Asked:
+    """What checks need of it, in texts."""
     address = settings.registry_addr
     configured = address if settings.configured_addr is None else settings.configured_addr.from_this_host
     return Asked(

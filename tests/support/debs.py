@@ -59,6 +59,8 @@ RECIPES: Final[dict[str, Recipe]] = {
     "dnsmasq": Recipe("bookworm", "dnsmasq-base", ("dnsmasq",)),
     "docker-registry": Recipe("bookworm", "docker-registry", ("docker-registry",)),
     "etcd": Recipe("bookworm", "etcd-server", ("etcd",)),
+    # A firewall for tests, in namespaces of their own.
+    "nftables": Recipe("bookworm", "nftables", ("nft",)),
     "nginx": Recipe("bookworm", "nginx", ("nginx",)),
     "prometheus": Recipe("bookworm", "prometheus", ("promtool",)),
     # What containerd starts containers with; 1.1 is enough for each of the containerds above.

@@ -179,7 +179,7 @@ def _clocks(told: Mapping[str, Told]) -> Iterator[ClusterFinding]:
     word = "behind" if far[worst] > 0 else "ahead"
     yield finding(
         ClusterCode.CLOCKS_DIFFER,
-        f"the clocks of {counted(len(wrong), 'host')} are not those of the others; the daemons correct for it, "
+        f"the clocks of {counted(len(wrong), 'host')} are not those of the others; the daemons bear it, "
         "certificates and tokens of registries do not",
         f"{worst} is {abs(far[worst]):.0f} s {word}; {listed(wrong)}",
         "on these hosts: timedatectl set-ntp true (and see that the time server answers: timedatectl timesync-status)",

@@ -64,6 +64,9 @@ _MEND: Final[dict[Code, tuple[str, ...]]] = {
     ),
     Code.REGISTRY_TAKEN: ("free the port on the host, or choose another service.registry.port",),
     Code.OTHER_RELEASE: (_ANEW,),
+    Code.PEER_PORT_BLOCKED: (
+        "open the peer port between hosts, TCP and UDP: security groups, firewalls of the hosts",
+    ),
     Code.NO_PEERS: (
         "open the peer port between hosts, TCP and UDP: security groups, firewalls of the hosts",
     ),

@@ -21,8 +21,10 @@ from mirror.doctor.facts import (
     HostsFacts,
     HostsFile,
     ListenFacts,
+    PeerReach,
     Port,
     PulledImage,
+    Reach,
 )
 from mirror.doctor.finding import NOTES, Code, Finding, Level
 from mirror.doctor.report import document, lines, problem_count
@@ -83,6 +85,11 @@ def daemon(**more: object) -> Facts:
     return replace(HEALTHY, daemon=replace(DAEMON, **more))  # type: ignore[arg-type]
 
 
+def reaching(is_member: bool, *reaches: Reach) -> Facts:
+    found = [PeerReach(f"10.0.0.{number}:29021", is_member, one) for number, one in enumerate(reaches, 1)]
+    return replace(HEALTHY, peers=tuple(found))
+
+
 def asked(facts: Facts = HEALTHY, **more: object) -> Facts:
     return replace(facts, asked=replace(ASKED, **more))  # type: ignore[arg-type]
 
@@ -134,6 +141,7 @@ PLANTED: list[tuple[Code, Facts, str]] = [
     (Code.DAEMON_NOT_READY, daemon(unready=("containerd is away",)), "mend what it names"),
     (Code.DAEMON_TROUBLE, daemon(trouble="no such name"), "mend what it names"),
     (Code.NO_PEERS, daemon(members=0, trouble="nobody answers at x"), "--cluster-secret-file"),
+    (Code.PEER_PORT_BLOCKED, reaching(True, Reach.REACHED, Reach.DROPPED), "TCP and UDP"),
     (Code.NO_BOOTSTRAP, daemon(members=0, bootstrap=()), "--bootstrap"),
     (Code.SECRET_MISMATCH, daemon(members=0, bootstrap=None, refused={"foreign": 2}), "sha256sum"),
     (Code.SECRET_MISMATCH, daemon(members=0, bootstrap=None, refused={"mac": 1}), "sha256sum"),
@@ -197,6 +205,9 @@ def test_every_code_is_planted() -> None:
         daemon(bootstrap=()),
         # A port that is forwarded to the daemon: it must end at an address that others may reach.
         asked(listen(bound=("0.0.0.0",)), is_forwarded=True),
+        # One that is starting again, and a first peer that is away while others are known.
+        reaching(True, Reach.REACHED, Reach.REFUSED),
+        reaching(False, Reach.DROPPED),
         # Another registry is not mirrored.
         asked(containerd(pulled=PULLED), mirrors=("quay.io",)),
     ],
@@ -294,6 +305,21 @@ def test_a_clock_is_behind_where_the_cluster_is_ahead() -> None:
 def test_why_there_are_no_peers_is_told_in_the_daemons_words_if_it_has_some() -> None:
     alone, troubled = (diagnose(daemon(members=0, trouble=words))[0] for words in ("", "no such name"))
     assert (alone.evidence, troubled.evidence) == ("no members by static:10.0.0.8:29021", "no such name")
+
+
+@pytest.mark.parametrize(
+    ("reaches", "codes", "evidence"),
+    [
+        ((Reach.REACHED, Reach.DROPPED), ["no-peers"], "10.0.0.1:29021 accept TCP: UDP is dropped"),
+        ((Reach.REFUSED,), ["no-peers"], "10.0.0.1:29021 refuse TCP: no daemon listens"),
+        ((Reach.DROPPED, Reach.DROPPED), ["no-peers", "peer-port-blocked"], "no members by static:"),
+    ],
+)
+def test_what_tcp_tells_of_first_peers_where_nobody_is_known(
+    reaches: tuple[Reach, ...], codes: list[str], evidence: str
+) -> None:
+    found = diagnose(replace(reaching(False, *reaches), daemon=replace(DAEMON, members=0)))
+    assert [one.code.value for one in found] == codes and evidence in found[0].evidence
 
 
 @pytest.mark.parametrize(
