@@ -77,9 +77,8 @@ def _secrets(told: Mapping[str, Told]) -> Iterator[ClusterFinding]:
 
 
 def _hear(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    if not one or not other:
-        return one == other
-    return one[0] in other and other[0] in one
+    """Whether `other` takes what `one` signs."""
+    return one[0] in other if one else not other
 
 
 def _wire(told: Mapping[str, Told]) -> Iterator[ClusterFinding]:
