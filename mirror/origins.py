@@ -1,8 +1,8 @@
 """Makes the parts of the daemon that have to do with registries: the client, the probe, tags, the relay. A part of the
 composition root; decides nothing else.
 
-Substitutions: `--origin off` has no prober and no relay, `--origin steer` no relay; a directory store has no tags of
-its own.
+Substitutions: `--origin off` has no prober and no relay, `--origin steer` no relay; a directory store has the tags that
+its index.json names.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from mirror.relay.relay import Relay
 from mirror.relay.spool import Spool
 from mirror.settings.model import (
     ContainerdStoreSettings,
+    DirectoryStoreSettings,
     HostsSettings,
     OriginUse,
     ServeSettings,
@@ -47,6 +48,7 @@ from mirror.settings.model import (
 )
 from mirror.store.base import ContentStore
 from mirror.store.containerd_tags import ContainerdTags
+from mirror.store.layout_tags import LayoutTags
 from mirror.store.no_tags import NoTags
 from mirror.tags.answers import TagAnswers, TagPorts
 from mirror.tags.attest import Attestor
@@ -230,9 +232,13 @@ async def _relay(
 
 
 def _tag_source(settings: ServeSettings) -> TagSource:
-    if not isinstance(settings.store, ContainerdStoreSettings) or settings.tags is Tags.OFF:
+    if settings.tags is Tags.OFF:
         return NoTags()
-    return ContainerdTags(settings.store.containerd_sock, namespaces=settings.store.containerd_namespaces)
+    match settings.store:
+        case ContainerdStoreSettings() as store:
+            return ContainerdTags(store.containerd_sock, namespaces=store.containerd_namespaces)
+        case DirectoryStoreSettings() as store:
+            return LayoutTags(store.store_dir)
 
 
 def _covering(scopes: Sequence[ImageScope]) -> Callable[[Repository], bool]:
