@@ -95,9 +95,7 @@ class Writer:
                     while await self._call.read() is not grpc.aio.EOF:
                         pass
 
-    async def _step(
-        self, request: content_pb2.WriteContentRequest, limit_s: float = STEP_LIMIT_S
-    ) -> None:
+    async def _step(self, request: content_pb2.WriteContentRequest, limit_s: float = STEP_LIMIT_S) -> None:
         with self._connection.translated(self._about):
             async with asyncio.timeout(limit_s):
                 await self._call.write(request)

@@ -236,3 +236,15 @@ class DoctorSettings:
     peer_addr: Address
     admin_addr: Address
     mirrors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """Where import and export find this host's images, as serve was told. `store_dir` None: in containerd.
+    `cache_size_bytes`: of the directory store; None: no matter. `data_dir`: where standard input may lie meanwhile."""
+
+    containerd_sock: Path
+    containerd_namespaces: tuple[str, ...]
+    store_dir: Path | None
+    cache_size_bytes: int | None
+    data_dir: Path

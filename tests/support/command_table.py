@@ -81,6 +81,9 @@ CLEAN_AGAIN: Final = (
     "--show-only templates/cleanup.yaml | kubectl apply -f -"
 )
 
+AIR_GAP: Final = "tests/integration/test_import_real.py"
+TWO_HOSTS: Final = "test_a_second_host_pulls_what_the_first_imported_without_any_registry"
+
 ON_HOSTS: Final = Here("test_two_hosts_are_set_up_looked_at_and_left_as_they_were")
 ON_ONE: Final = Here("test_what_needs_no_host")
 KUBECTL: Final = Here("test_what_kubectl_is_told")
@@ -109,6 +112,26 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     CREATE_SECRET: KUBECTL,
     CLEAN_AGAIN: KUBECTL,
     "peili serve": NotRun(MENTION),
+    "peili import": NotRun(MENTION),
+    "peili import --name REF": Elsewhere(
+        "tests/unit/archive/test_directory_round_trip.py::test_an_import_is_told_in_lines_and_as_a_document"
+    ),
+    "peili import /media/usb/images.tar": Elsewhere(f"{AIR_GAP}::{TWO_HOSTS}"),
+    "peili configure --tags peers": Elsewhere(f"{AIR_GAP}::{TWO_HOSTS}"),
+    "peili serve --tags peers --origin off --cluster-secret-file SECRET "
+    "--bootstrap static:10.0.0.11:29021": Elsewhere(f"{AIR_GAP}::{TWO_HOSTS}"),
+    "peili serve --store directory": NotRun(MENTION),
+    "peili export": NotRun(MENTION),
+    "peili export registry.example/team/app:v1 registry.example/team/db:v2 -o /media/usb/images.tar": Elsewhere(
+        f"{AIR_GAP}::test_an_export_has_the_same_blobs_and_others_read_it"
+    ),
+    "skopeo copy docker://registry.example/team/app:v1 "
+    "oci-archive:/media/usb/app.tar:registry.example/team/app:v1": Elsewhere(
+        f"{AIR_GAP}::test_what_skopeo_wrote_is_imported"
+    ),
+    "docker save": NotRun(MENTION),
+    "ctr images import": NotRun(MENTION),
+    "kubectl -n peili-system exec -i POD -- peili import - < images.tar": NotRun(CLUSTER),
     "peili configure --containerd-config-path LIST": NotRun("LIST is what the reader's containerd has"),
     "peili serve --registry-addr 127.0.0.1:29020": Elsewhere(
         "tests/integration/test_doctor_real.py::test_a_registry_port_that_others_reach"

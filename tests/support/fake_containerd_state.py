@@ -211,9 +211,7 @@ class State:
         stored.updated_at.CopyFrom(now())
         self.publish(namespace, "/images/update", image_events.ImageUpdate(name=image.name))
 
-    def update_image(
-        self, namespace: str, image: images_pb2.Image, paths: Sequence[str]
-    ) -> images_pb2.Image:
+    def update_image(self, namespace: str, image: images_pb2.Image, paths: Sequence[str]) -> images_pb2.Image:
         stored = self.namespaces[namespace].images.get(image.name)
         if stored is None:
             raise Refused(grpc.StatusCode.NOT_FOUND, f'image "{image.name}": not found')

@@ -26,6 +26,16 @@ DOCTOR_PURE = (
     "report",
     "socket_table",
 )
+ARCHIVE_PURE = (
+    "archive_files",
+    "documents",
+    "errors",
+    "gc_labels",
+    "image_tree",
+    "names",
+    "selection",
+    "tar_header",
+)
 # Modules that decide: no clock, no sockets, no files, no randomness of their own.
 PURE = [
     *(
@@ -45,6 +55,7 @@ PURE = [
             "mirror/admin/peer_list.py",
             "mirror/admin/schemas.py",
             "mirror/advertise/inventory.py",
+            *(f"mirror/archive/{name}.py" for name in ARCHIVE_PURE),
             "mirror/cleanup/rounds.py",
             "mirror/discovery/base.py",
             "mirror/origin/addresses.py",
