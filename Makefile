@@ -6,7 +6,7 @@ PY := .venv/bin/python
 # The caller's umask and locale must not change a test.
 export LC_ALL := C.UTF-8
 
-.PHONY: help demo test test-all unit check format image protos locks docs bench-serve bench-splice bench-dht bench-herd bench-sim fuzz tools kube-apiserver clean
+.PHONY: help demo test test-all unit check format image protos locks docs bench-serve bench-splice bench-dht bench-herd bench-sim fuzz tools kube-apiserver client-tools clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -76,6 +76,10 @@ tools: venv-dev ## fetches the real daemons that tests run, and the packages of 
 
 kube-apiserver: venv-dev ## builds a real API server for the chart's matrix tests: some minutes, needs Go
 	@$(PY) -m tests.support.kube_apiserver_build
+
+client-tools: venv-dev ## nerdctl, built, and a newer Podman, for matrix tests of other clients: some minutes, needs Go
+	-@$(PY) -m tests.support.podman_root >&2
+	@$(PY) -m tests.support.client_tools_build
 
 clean: ## removes .venv, .tools and build
 	rm -rf .venv .tools build .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,9 +4,11 @@ Bytes are never checked here: containerd checks a digest when it commits, and a 
 must hash for himself. Where blob files can be read, reading them is ten times cheaper than `read` (measured).
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from containerd.api.services.content.v1 import content_pb2, content_pb2_grpc
 from containerd.connection import Connection, namespace_metadata
@@ -31,6 +33,18 @@ class Content:
             metadata=self._metadata,
         )
         return _info(answer.info)
+
+    async def set_labels(self, digest: str, labels: Mapping[str, str]) -> None:
+        """Adds these to the blob's labels, and replaces those of the same keys; others stay. Raises: NotFound."""
+        await self._connection.unary(
+            self._stub.Update,
+            content_pb2.UpdateRequest(
+                info=content_pb2.Info(digest=digest, labels=labels),
+                update_mask=FieldMask(paths=[f"labels.{key}" for key in labels]),
+            ),
+            about=f"Content.Update {digest} {self._where}",
+            metadata=self._metadata,
+        )
 
     async def list(self, *filters: str) -> AsyncGenerator[ContentInfo, None]:
         """Blobs that match any filter (`containerd.filters`), all without one; by digest."""

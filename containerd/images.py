@@ -1,6 +1,9 @@
 """Image names and their targets, in one namespace."""
 
+from collections.abc import Mapping
 from datetime import UTC
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from containerd.api.services.images.v1 import images_pb2, images_pb2_grpc
 from containerd.api.types import descriptor_pb2
@@ -38,18 +41,25 @@ class Images:
 
     async def create(self, name: str, target: Descriptor, labels: dict[str, str] | None = None) -> Image:
         """Raises: AlreadyExists. The target need not be there."""
-        descriptor = descriptor_pb2.Descriptor(
-            media_type=target.media_type,
-            digest=target.digest,
-            size=target.size_bytes,
-            annotations=target.annotations,
-        )
         answer = await self._connection.unary(
             self._stub.Create,
             images_pb2.CreateImageRequest(
-                image=images_pb2.Image(name=name, target=descriptor, labels=labels or {})
+                image=images_pb2.Image(name=name, target=_descriptor(target), labels=labels or {})
             ),
             about=f"Images.Create {name} {self._where}",
+            metadata=self._metadata,
+        )
+        return _image(answer.image)
+
+    async def update(self, name: str, target: Descriptor, labels: Mapping[str, str]) -> Image:
+        """The name points to this target from now on; its other labels stay. Raises: NotFound."""
+        answer = await self._connection.unary(
+            self._stub.Update,
+            images_pb2.UpdateImageRequest(
+                image=images_pb2.Image(name=name, target=_descriptor(target), labels=labels),
+                update_mask=FieldMask(paths=["target", *(f"labels.{key}" for key in labels)]),
+            ),
+            about=f"Images.Update {name} {self._where}",
             metadata=self._metadata,
         )
         return _image(answer.image)
@@ -63,6 +73,15 @@ class Images:
             metadata=self._metadata,
             deadline_s=SYNC_DEADLINE_S if sync else CALL_DEADLINE_S,
         )
+
+
+def _descriptor(target: Descriptor) -> descriptor_pb2.Descriptor:
+    return descriptor_pb2.Descriptor(
+        media_type=target.media_type,
+        digest=target.digest,
+        size=target.size_bytes,
+        annotations=target.annotations,
+    )
 
 
 def _image(image: images_pb2.Image) -> Image:

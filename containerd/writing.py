@@ -23,7 +23,10 @@ CHUNK_BYTES: Final = 1 << 20
 """containerd reads in chunks of this size itself; its server refuses messages over 16 MiB."""
 
 STEP_LIMIT_S: Final = 30.0
-"""For each message. A commit waits for fsync of the whole blob: 30 s is 1 GB at 35 MB/s, the slowest seen."""
+"""For each message."""
+
+SLOWEST_SYNC_BYTES_PER_S: Final = 10_000_000
+"""A commit waits for fsync of the whole blob, too. A third of the slowest disk seen."""
 
 CLOSE_LIMIT_S: Final = 1.0
 """For containerd to notice the end of the stream, which takes it about a millisecond."""
@@ -78,7 +81,8 @@ class Writer:
                 total=self._size_bytes,
                 expected=self._digest,
                 labels=labels or {},
-            )
+            ),
+            STEP_LIMIT_S + self._size_bytes / SLOWEST_SYNC_BYTES_PER_S,
         )
 
     async def close(self) -> None:
@@ -91,9 +95,9 @@ class Writer:
                     while await self._call.read() is not grpc.aio.EOF:
                         pass
 
-    async def _step(self, request: content_pb2.WriteContentRequest) -> None:
+    async def _step(self, request: content_pb2.WriteContentRequest, limit_s: float = STEP_LIMIT_S) -> None:
         with self._connection.translated(self._about):
-            async with asyncio.timeout(STEP_LIMIT_S):
+            async with asyncio.timeout(limit_s):
                 await self._call.write(request)
                 answer = await self._call.read()
         if answer is grpc.aio.EOF:

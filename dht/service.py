@@ -243,8 +243,9 @@ class DHT:
 
     @property
     def clock_offset_s(self) -> float:
-        """What this node adds to its host's clock to agree with the others; 0 while they agree."""
-        return self._guard.clock.offset_ms / 1000
+        """By how much the others' clocks are ahead of this host's, as their datagrams of the last minutes say. What is
+        less than two minutes is borne, and not corrected for. 0 without a secret: nobody's time is known to be true."""
+        return self._guard.clock.seen_ms(self._wall()) / 1000
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:

@@ -27,6 +27,7 @@ from mirror.discovery.dht_discovery import DhtDiscovery
 from mirror.discovery.dht_settings import DHT_USE, dht_settings, own_peers
 from mirror.herd.herd import Herd
 from mirror.herding import HerdAround, herding, ingests_of
+from mirror.host.notify import Notifier
 from mirror.identity import Identity, begin
 from mirror.ingest.base import IngestWatch
 from mirror.insight import InsightAround, views
@@ -92,6 +93,7 @@ class Daemon:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._started_s = time.monotonic()
+        self._notifier = Notifier.of_process()
         self._content_root: Callable[[], Path | None] = lambda: None
 
     def stop(self) -> None:
@@ -142,7 +144,9 @@ class Daemon:
             peer = Listener(parts.peer_server.app, sockets["peer"], drain_s=DRAIN_S, limits=CONNECTIONS)
             registry = Listener(parts.registry.app, sockets["registry"], drain_s=DRAIN_S)
             admin = Listener(
-                self._admin(parts, channels, tally, identity).app, sockets["admin"], drain_s=ADMIN_DRAIN_S
+                self._admin(parts, channels, tally, identity, keys).app,
+                sockets["admin"],
+                drain_s=ADMIN_DRAIN_S,
             )
             aside = [admin]
             if "metrics" in sockets:
@@ -157,6 +161,7 @@ class Daemon:
             parts.advertiser,
             parts.origins,
             Watchdog(content[-1]),
+            self._notifier,
         ]
         if parts.keeper is not None:
             running.append(parts.keeper)
@@ -170,7 +175,9 @@ class Daemon:
                         await listener.start()
                     host, port = content[-1].address
                     log.info("serving containerd", extra={"address": f"{host}:{port}", "version": VERSION})
+                    self._notifier.ready(f"serving containerd at {host}:{port}")
                     await self._stopping.wait()
+                    self._notifier.stopping(f"open answers have {DRAIN_S:g} s")
                     log.info("stopping: open answers have %g s", DRAIN_S)
                     parts.registry.drain()
                 finally:
@@ -296,7 +303,14 @@ class Daemon:
             metrics,
         )
 
-    def _admin(self, parts: _Parts, channels: Channels, tally: PeerTally, identity: Identity) -> AdminServer:
+    def _admin(
+        self,
+        parts: _Parts,
+        channels: Channels,
+        tally: PeerTally,
+        identity: Identity,
+        keys: tuple[Subkey, ...],
+    ) -> AdminServer:
         around = InsightAround(
             store=parts.store,
             dht=parts.dht,
@@ -308,6 +322,7 @@ class Daemon:
             metrics=parts.metrics,
             tally=tally,
             node=identity.node,
+            keys=keys,
             is_stopping=self._stopping.is_set,
             started_s=self._started_s,
         )

@@ -23,6 +23,7 @@ from mirror.metrics import Metrics
 from mirror.peer.channels import Channels
 from mirror.peer.tally import PeerTally
 from mirror.peer.wire import PEER_WIRE_VERSION
+from mirror.secret import Subkey
 from mirror.settings.model import ContainerdStoreSettings, ServeSettings
 from mirror.store.base import ContentStore
 from mirror.store.containerd_images import ContainerdImages
@@ -49,6 +50,7 @@ class InsightAround:
     metrics: Metrics
     tally: PeerTally
     node: NodeId
+    keys: tuple[Subkey, ...]
     is_stopping: Callable[[], bool]
     started_s: float
 
@@ -77,6 +79,7 @@ def views(settings: ServeSettings, around: InsightAround) -> Views:
             requests=around.metrics.requests_count(),
             clock_offset_s=around.dht.clock_offset_s,
             refused_datagrams={reason: around.dht.stats.drops[reason] for reason in TOLD_DROPS},
+            key_ids=[key.key_id for key in around.keys],
             announced_digests=around.advertiser.announced_count,
             announced_tags=around.tags.announced_count,
             bytes_from_local=value("peili_bytes_total", source="local"),

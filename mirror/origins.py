@@ -1,8 +1,8 @@
 """Makes the parts of the daemon that have to do with registries: the client, the probe, tags, the relay. A part of the
 composition root; decides nothing else.
 
-Substitutions: `--origin off` has no prober and no relay, `--origin steer` no relay; a directory store has no tags of
-its own.
+Substitutions: `--origin off` has no prober and no relay, `--origin steer` no relay; a directory store has the tags that
+its index.json names, and keeps what is relayed.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from mirror.relay.relay import Relay
 from mirror.relay.spool import Spool
 from mirror.settings.model import (
     ContainerdStoreSettings,
+    DirectoryStoreSettings,
     HostsSettings,
     OriginUse,
     ServeSettings,
@@ -46,7 +47,10 @@ from mirror.settings.model import (
     Tags,
 )
 from mirror.store.base import ContentStore
+from mirror.store.blob_copies import BlobCopies
 from mirror.store.containerd_tags import ContainerdTags
+from mirror.store.directory_store import DirectoryStore
+from mirror.store.layout_tags import LayoutTags
 from mirror.store.no_tags import NoTags
 from mirror.tags.answers import TagAnswers, TagPorts
 from mirror.tags.attest import Attestor
@@ -86,6 +90,7 @@ class Origins:
         memory: OriginMemory,
         memory_file: MemoryFile,
         registries: NewRegistries | None,
+        copies: BlobCopies | None,
     ) -> None:
         self.tags = tags
         self.keeper = keeper
@@ -94,6 +99,7 @@ class Origins:
         self._memory = memory
         self._memory_file = memory_file
         self._registries = registries
+        self._copies = copies
 
     def saw_registry(self, registry: str) -> None:
         """At each request that names one."""
@@ -107,6 +113,8 @@ class Origins:
             tasks.create_task(self._memory_file.run(self._memory), name="origins file")
             if self.relay is not None:
                 tasks.create_task(self.relay.run(), name="relay")
+            if self._copies is not None:
+                tasks.create_task(self._copies.run(), name="copies of what was relayed")
             if self._registries is not None:
                 tasks.create_task(self._registries.run(), name="first seen registries")
 
@@ -119,6 +127,7 @@ async def origins(settings: ServeSettings, around: Around) -> AsyncIterator[Orig
     async with contextlib.AsyncExitStack() as stack:
         prober: Prober | None = None
         relay: Relay | None = None
+        copies: BlobCopies | None = None
         registries: NewRegistries | None = None
         if settings.origin is not OriginUse.OFF:
             routes = _routes(settings)
@@ -128,7 +137,8 @@ async def origins(settings: ServeSettings, around: Around) -> AsyncIterator[Orig
             client = await stack.enter_async_context(OriginClient(routes, credentials, guard, time.monotonic))
             prober = OriginProbe(client, memory, time.monotonic, time.time)
             if settings.origin is OriginUse.RELAY:
-                relay = await _relay(settings, around, client, stack)
+                copies = _copies(settings, around)
+                relay = await _relay(settings, around, client, copies, stack)
             if isinstance(settings.store, ContainerdStoreSettings) and settings.hosts.add_registries:
                 connections = Connections(guard, time.monotonic, Proxies.of(os.environ), Timeouts())
                 registries = NewRegistries(
@@ -158,7 +168,7 @@ async def origins(settings: ServeSettings, around: Around) -> AsyncIterator[Orig
             keeper, attestor, prober, memory.recall, is_named, around.other_hosts_count, time.time
         )
         tags = TagAnswers(policy, ports)
-        yield Origins(tags, keeper, prober, relay, memory, memory_file, registries)
+        yield Origins(tags, keeper, prober, relay, memory, memory_file, registries, copies)
 
 
 class NewRegistries:
@@ -211,7 +221,11 @@ def _routes(settings: ServeSettings) -> HostsRoutes:
 
 
 async def _relay(
-    settings: ServeSettings, around: Around, client: OriginClient, stack: contextlib.AsyncExitStack
+    settings: ServeSettings,
+    around: Around,
+    client: OriginClient,
+    copies: BlobCopies | None,
+    stack: contextlib.AsyncExitStack,
 ) -> Relay:
     spool = Spool(
         settings.data_dir / SPOOL_FOLDER, quota_bytes=settings.spool_size_bytes, clock=time.monotonic
@@ -225,14 +239,27 @@ async def _relay(
             around.metrics.origin_received_bytes.inc,
             time.monotonic,
             random.Random(),
+            keep=None if copies is None else copies.keep,
         )
     )
 
 
+def _copies(settings: ServeSettings, around: Around) -> BlobCopies | None:
+    """Of what is relayed, where nobody else on this host keeps it for its peers: containerd does."""
+    wanted, store = settings.store, around.store
+    if not isinstance(wanted, DirectoryStoreSettings) or not isinstance(store, DirectoryStore):
+        return None
+    return BlobCopies(store, wanted.store_dir, quota_bytes=wanted.cache_size_bytes, clock=time.monotonic)
+
+
 def _tag_source(settings: ServeSettings) -> TagSource:
-    if not isinstance(settings.store, ContainerdStoreSettings) or settings.tags is Tags.OFF:
+    if settings.tags is Tags.OFF:
         return NoTags()
-    return ContainerdTags(settings.store.containerd_sock, namespaces=settings.store.containerd_namespaces)
+    match settings.store:
+        case ContainerdStoreSettings() as store:
+            return ContainerdTags(store.containerd_sock, namespaces=store.containerd_namespaces)
+        case DirectoryStoreSettings() as store:
+            return LayoutTags(store.store_dir)
 
 
 def _covering(scopes: Sequence[ImageScope]) -> Callable[[Repository], bool]:

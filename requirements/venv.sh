@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv with the packages of one lock file: requirements/venv.sh run|dev
+# Makes .venv with the packages of one lock file: requirements/venv.sh run|cluster|dev
 # Needs Python 3.11 or later. Debian splits pip and ensurepip from python3; where they are missing, pip's
 # wheel is taken out of Debian's own package, unpacked below .tools/, never installed (no root needed).
 set -eu

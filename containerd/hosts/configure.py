@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from posixpath import normpath
 
-from containerd.hosts import disk, state
+from containerd.hosts import disk, docker_daemon, state
+from containerd.hosts.docker_daemon import DockerDaemon
 from containerd.hosts.errors import HostsDirUnusable, RegistryNameInvalid
 from containerd.hosts.layout import Mirror, Tags
 from containerd.hosts.manifest import Manifest
@@ -72,9 +73,10 @@ def add_registry(
 
 
 def registries_with_directory(hosts_dir: Path) -> tuple[str, ...]:
-    """The registries that the hosts directory has a directory for; without localhost and addresses."""
+    """The registries that the hosts directory has a directory for; without loopback, which is another one on each
+    host."""
     found = map(Registry.from_directory, disk.directories(hosts_dir))
-    return tuple(sorted({it.name for it in found if it is not None and not it.is_address}))
+    return tuple(sorted({it.name for it in found if it is not None and not it.is_loopback}))
 
 
 def _run(
@@ -91,14 +93,18 @@ def _run(
     with disk.explained(hosts_dir), _existing(hosts_dir), disk.locked(hosts_dir):
         known = state.load(hosts_dir)
         state.sweep(hosts_dir, known, search.literal)
-        planner = Planner(hosts_dir, mirror, search, known or Manifest())
-        plan = planner.plan(registries, default=default, alone=alone)
+        docker = docker_daemon.beside(hosts_dir)
+        planner = Planner(hosts_dir, mirror, search, known or Manifest(), docker)
+        if default:
+            registries = tuple(dict.fromkeys((*registries, *docker.insecure)))
+        plan = planner.plan(registries, default=default and not docker.networks, alone=alone)
         for entry in plan.stale:
             check(hosts_dir, entry)
         undone = _apply(hosts_dir, known, plan)
         told = {change.path for change in plan.changes}
         more = (change for change in undone if change.path not in told)
-        return Report((*plan.changes, *more), (*_advice(mirror), *plan.warnings))
+        warnings = (*_advice(mirror), *(_no_default(docker) if default else ()), *plan.warnings)
+        return Report((*plan.changes, *more), warnings)
 
 
 def _advice(mirror: Mirror) -> list[str]:
@@ -107,6 +113,15 @@ def _advice(mirror: Mirror) -> list[str]:
     return [
         f"{mirror.registry_url} is not a loopback address: when nothing answers there, each request of "
         "containerd waits for it, up to 30 s on 1.6 and 1.7; a refused loopback port costs nothing"
+    ]
+
+
+def _no_default(docker: DockerDaemon) -> list[str]:
+    if not docker.networks:
+        return []
+    return [
+        f"Docker's insecure-registries name networks ({', '.join(map(str, docker.networks))}), and an entry for all "
+        "registries would hide that: only named registries are mirrored; name others with --mirror"
     ]
 
 

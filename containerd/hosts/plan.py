@@ -19,6 +19,7 @@ from pathlib import Path
 from posixpath import relpath
 
 from containerd.hosts import disk, manifest
+from containerd.hosts.docker_daemon import DockerDaemon
 from containerd.hosts.hosts_file import HostsFile, moved
 from containerd.hosts.layout import Mirror, mirror_first, with_fallback
 from containerd.hosts.manifest import Entry, Manifest, Original
@@ -78,8 +79,11 @@ class _Outcome:
 class Planner:
     """One run over one hosts directory."""
 
-    def __init__(self, hosts_dir: Path, mirror: Mirror, search: SearchPath, known: Manifest) -> None:
+    def __init__(
+        self, hosts_dir: Path, mirror: Mirror, search: SearchPath, known: Manifest, docker: DockerDaemon
+    ) -> None:
         self._hosts_dir = hosts_dir
+        self._docker = docker
         self._mirror = mirror
         self._search = search
         self._known = known
@@ -159,6 +163,8 @@ class Planner:
         return self._result(wish, place, source, text.encode())
 
     def _wanted(self, wish: Wish, user: HostsFile) -> HostsFile:
+        if wish.registry is not None:
+            user = self._docker.merged(wish.registry, user, self._mirror.containerd_version)
         if wish.registry is None or not wish.named or self._mirror.tags == "off":
             return mirror_first(user, self._mirror)
         return with_fallback(wish.registry, user, self._mirror)

@@ -12,6 +12,8 @@ Rules
 4. Our directory may be seen through a mount (`/host/etc/…`). What stands in front of the part of the
    setting that it ends with is the mount, and stands in front of the other parts too.
 5. Nothing is guessed: a setting that does not name our directory is a warning.
+6. Docker's own directory is read by dockerd, which has no such setting and looks nowhere else: rule 3 is not for it.
+   Source: dockerd 28.5.2, daemon/hosts.go, read; seen.
 """
 
 from dataclasses import dataclass
@@ -21,6 +23,10 @@ LIST_SINCE = (2, 2)
 """The first version whose default for `config_path` is a list."""
 
 DEFAULT_LIST = "/etc/containerd/certs.d:/etc/docker/certs.d"
+
+
+DOCKER_DIR = "/docker/certs.d"
+"""How Docker's hosts directory ends: /etc/docker/certs.d, or below a home where it is rootless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ def search_path(
 ) -> SearchPath:
     """`hosts_dir` is absolute; `config_path` is the effective setting, "" if it is unset, None if unknown."""
     if config_path is None:
-        if containerd_version is None or containerd_version < LIST_SINCE:
+        if containerd_version is None or containerd_version < LIST_SINCE or hosts_dir.endswith(DOCKER_DIR):
             return SearchPath()
         # Where our directory is not in the default list, the setting is another one, and we know nothing
         # of it.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from posixpath import normpath
 
-from containerd.hosts import disk, state
+from containerd.hosts import disk, docker_daemon, state
 from containerd.hosts.hosts_file import Host, HostsFile, moved
 from containerd.hosts.layout import Mirror, endpoint, with_fallback
 from containerd.hosts.manifest import Manifest
@@ -64,9 +64,11 @@ def user_hosts(
     hosts_dir = Path(normpath(hosts_dir.absolute()))
     with disk.explained(hosts_dir):
         search = search_path(str(hosts_dir), config_path, containerd_version)
-        planner = Planner(hosts_dir, mirror, search, state.load(hosts_dir) or Manifest())
+        docker = docker_daemon.beside(hosts_dir)
+        planner = Planner(hosts_dir, mirror, search, state.load(hosts_dir) or Manifest(), docker)
         place = planner.users_place(wanted)
         file = HostsFile() if place is None else moved(user_file(place, containerd_version), str(place.path))
+        file = docker.merged(wanted, file, containerd_version)
     has_directory = place is not None and place.path.name != DEFAULT
     return _hosts(wanted, file, mirror, has_directory=has_directory)
 

@@ -48,6 +48,13 @@ class Status(Struct, frozen=True, kw_only=True):
             "another release (version), another time (clock)."
         ),
     ]
+    key_ids: Annotated[
+        list[str],
+        Meta(
+            description="Which cluster secrets it has, the one that signs first, as the peer HTTP names them in the "
+            "clear; empty: none. Hosts of one cluster have the same."
+        ),
+    ]
     announced_digests: Annotated[int, Meta(ge=0, description="Blobs that it tells the cluster of.")]
     announced_tags: Annotated[int, Meta(ge=0, description="Tags that it tells the cluster of.")]
     bytes_from_local: Annotated[

@@ -35,7 +35,9 @@ _COMMANDS = {
     "status": ("mirror.cli.status", "status", "What this host's daemon does, and what it has moved."),
     "peers": ("mirror.cli.peers", "peers", "Which other daemons it knows."),
     "images": ("mirror.cli.images", "images", "Which images this host has, and what of them it gives."),
-    "doctor": ("mirror.cli.doctor", "doctor", "What is wrong on this host, and the mend."),
+    "import": ("mirror.cli.import_images", "import_images", "Images from archives into this host's store."),
+    "export": ("mirror.cli.export_images", "export_images", "Images of this host into an archive."),
+    "doctor": ("mirror.cli.doctor", "doctor", "What is wrong on this host or in a cluster, and the mend."),
     "version": ("mirror.cli.version", "version", "Release, Python and wire version."),
 }
 

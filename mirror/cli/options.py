@@ -12,10 +12,10 @@ from mirror.settings.table import settings_of
 
 
 def command(
-    kind: Command, help_text: str, run: Callable[[Flags], int], *others: click.Option
+    kind: Command, help_text: str, run: Callable[[Flags], int], *others: click.Parameter
 ) -> click.Command:
-    """`run` gets the flags by field and returns the exit code. `others` are no settings: they stand in click's context,
-    and have no variable."""
+    """`run` gets the flags by field and returns the exit code. `others` are no settings:
+    they stand in click's context, and have no variable."""
     fields = {setting.field for setting in settings_of(kind)}
 
     def callback(**flags: str | tuple[str, ...] | None) -> int:
@@ -36,9 +36,10 @@ def print_warnings(warnings: tuple[str, ...]) -> None:
         click.echo(f"peili: warning: {warning}", err=True)
 
 
-def epilog(*others: click.Option) -> str:
+def epilog(*others: click.Parameter) -> str:
     """`others` are no settings."""
-    without = "".join(f" but {other.opts[0]}" for other in others)
+    names = [other.opts[0] for other in others if isinstance(other, click.Option)]
+    without = f" but {' and '.join(filter(None, [', '.join(names[:-1]), *names[-1:]]))}" if names else ""
     return (
         f"Every flag{without} has a variable: PEILI_ and its name in upper case, with commas between values."
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mirror.doctor.facts import DaemonFacts, Facts, Port
+from mirror.doctor.facts import DaemonFacts, Facts, Port, Reach
 from mirror.doctor.finding import Code, Finding
 
-# The daemon bears any offset, since it keeps a correction; certificates and logs do not.
+# The daemon bears two minutes, and corrects for more; certificates and logs do not.
 SKEW_MAX_S = 5.0
 # Of images, in a line of evidence.
 _NAMED_MAX_COUNT = 3
@@ -34,18 +34,21 @@ def check(facts: Facts) -> Iterator[Finding]:
             "; ".join(daemon.unready),
             ("mend what it names; findings above may say how",),
         )
-    yield from _peers(daemon)
+    yield from _peers(facts, daemon)
+    yield from _reach(facts, daemon)
     yield from _strangers(daemon)
     yield from _skew(facts, daemon)
     yield from _unasked(facts, daemon)
 
 
-def _peers(daemon: DaemonFacts) -> Iterator[Finding]:
+def _peers(facts: Facts, daemon: DaemonFacts) -> Iterator[Finding]:
     if daemon.members == 0 and daemon.bootstrap:
         yield Finding(
             Code.NO_PEERS,
             "the daemon knows no other host: everything comes from the registries",
-            daemon.trouble or f"no members by {', '.join(daemon.bootstrap)}",
+            "; ".join(
+                [daemon.trouble or f"no members by {', '.join(daemon.bootstrap)}", *_first_peers(facts)]
+            ),
             (
                 "on another host, see that peili serve runs with the same --cluster and --cluster-secret-file",
                 "open the port of --peer-addr between the hosts, TCP and UDP",
@@ -67,6 +70,41 @@ def _peers(daemon: DaemonFacts) -> Iterator[Finding]:
             daemon.trouble,
             ("mend what it names",),
         )
+
+
+def _first_peers(facts: Facts) -> Iterator[str]:
+    """What TCP tells of them, since UDP told nothing."""
+    means = {
+        Reach.REACHED: "accept TCP: UDP is dropped on the way, or they have another secret or cluster name",
+        Reach.REFUSED: "refuse TCP: no daemon listens at that port there",
+    }
+    for reach, meaning in means.items():
+        found = [one.address for one in facts.peers if not one.is_member and one.reach is reach]
+        if found:
+            yield f"{', '.join(found[:_NAMED_MAX_COUNT])} {meaning}"
+
+
+def _reach(facts: Facts, daemon: DaemonFacts) -> Iterator[Finding]:
+    """A first peer that is away is no fault where others are known; a member that answers by UDP alone is one."""
+    members = [one for one in facts.peers if one.is_member]
+    tried = members or ([one for one in facts.peers if not one.is_member] if daemon.members == 0 else [])
+    dropped = [one.address for one in tried if one.reach is Reach.DROPPED]
+    if not dropped or (not members and len(dropped) < len(tried)):
+        return
+    more = len(dropped) - _NAMED_MAX_COUNT
+    named = ", ".join(dropped[:_NAMED_MAX_COUNT]) + (f" and {more} more" if more > 0 else "")
+    yield Finding(
+        Code.PEER_PORT_BLOCKED,
+        "hosts that the daemon knows do not answer at their peer port by TCP: a firewall drops it"
+        if members
+        else "no first peer answers at its peer port: a firewall drops what is sent there, or it is down",
+        f"no answer from {named}; {len(dropped)} of {len(tried)} tried",
+        (
+            "open the port of --peer-addr on these hosts, TCP and UDP (nft list ruleset, or iptables -S, shows what is "
+            "dropped there)",
+            "open it in what is between the hosts: security groups, routers",
+        ),
+    )
 
 
 def _strangers(daemon: DaemonFacts) -> Iterator[Finding]:
@@ -99,7 +137,7 @@ def _skew(facts: Facts, daemon: DaemonFacts) -> Iterator[Finding]:
         word = "behind" if offset_s > 0 else "ahead of"
         yield Finding(
             Code.CLOCK_SKEW,
-            f"this host's clock is {word} that of its peers; the daemon corrects for it, certificates and tokens of "
+            f"this host's clock is {word} that of its peers; the daemon bears it, certificates and tokens of "
             "registries do not",
             f"{abs(offset_s):.0f} s",
             ("timedatectl set-ntp true (and see that the time server answers: timedatectl timesync-status)",),

@@ -32,8 +32,8 @@ def configure_command(facts: Facts, *more: str) -> str:
     flags = ["peili", "configure"]
     if asked.hosts_dir != DEFAULT_HOSTS_DIR:
         flags.append(f"--hosts-dir {asked.hosts_dir}")
-    if asked.registry_addr != DEFAULT_REGISTRY_ADDR:
-        flags.append(f"--registry-addr {asked.registry_addr}")
+    if asked.configured_addr != DEFAULT_REGISTRY_ADDR:
+        flags.append(f"--registry-addr {asked.configured_addr}")
     if asked.sock != STOCK_SOCK:
         flags.append(f"--containerd-sock {asked.sock}")
     flags += [f"--mirror {name}" for name in asked.mirrors]

@@ -15,7 +15,8 @@ from mirror.host.facts import Answer, ConfigFacts
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the operator told doctor, as serve and configure would take it. Addresses are ADDRESS:PORT."""
+    """What the operator told doctor, as serve and configure would take it. Addresses are ADDRESS:PORT. `registry_url`
+    and `configured_addr`: where configure sends containerd; `is_forwarded`: a port leads from there to the daemon."""
 
     sock: str
     hosts_dir: str
@@ -23,6 +24,8 @@ class Asked:
     registry_port: int
     registry_is_loopback: bool
     registry_url: str
+    configured_addr: str
+    is_forwarded: bool
     peer_port: int
     admin_addr: str
     admin_port: int
@@ -62,7 +65,7 @@ class HostsFile:
 
     directory: str
     is_ours: bool
-    is_address: bool = False
+    is_loopback: bool = False
     first_host: str = ""
     invalid: str = ""
 
@@ -114,6 +117,23 @@ class DaemonFacts:
     refused: Mapping[str, int] = field(default_factory=dict)
 
 
+class Reach(StrEnum):
+    """What a connection to another host's peer port came to. REFUSED: the host answers that nobody listens."""
+
+    REACHED = "reached"
+    REFUSED = "refused"
+    DROPPED = "no answer"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReach:
+    """`address`: ADDRESS:PORT. `is_member`: the daemon knows it, by UDP; else --bootstrap names it."""
+
+    address: str
+    is_member: bool
+    reach: Reach
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`daemon` None: the admin address did not answer as ours, and `admin_trouble` says how."""
@@ -126,3 +146,4 @@ class Facts:
     release: str
     admin_trouble: str = ""
     has_rke2: bool = False
+    peers: tuple[PeerReach, ...] = ()

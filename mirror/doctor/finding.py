@@ -47,6 +47,7 @@ class Code(StrEnum):
     DAEMON_NOT_READY = "daemon-not-ready"
     DAEMON_TROUBLE = "daemon-trouble"
     NO_PEERS = "no-peers"
+    PEER_PORT_BLOCKED = "peer-port-blocked"
     NO_BOOTSTRAP = "no-bootstrap"
     SECRET_MISMATCH = "secret-mismatch"  # noqa: S105 - a code
     STRANGERS_REFUSED = "strangers-refused"

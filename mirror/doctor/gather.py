@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mirror.doctor.facts import Asked, ContainerdFacts, DaemonFacts, Facts
 from mirror.doctor.look_containerd import look_containerd
 from mirror.doctor.look_daemon import look_daemon, look_registry
 from mirror.doctor.look_hosts import look_hosts
+from mirror.doctor.look_peers import look_peers
 from mirror.host.distribution import RKE2_DIR
 from mirror.host.facts import Answer
 from mirror.settings.model import DoctorSettings
@@ -31,7 +33,7 @@ async def gather(settings: DoctorSettings) -> Facts:
         look_hosts, settings.hosts_dir, None if config is None else config.config_path, containerd.release
     )
     return Facts(
-        _asked(settings),
+        asked(settings),
         containerd,
         hosts,
         listen,
@@ -39,6 +41,9 @@ async def gather(settings: DoctorSettings) -> Facts:
         VERSION,
         daemon if isinstance(daemon, str) else "",
         await asyncio.to_thread(Path(RKE2_DIR).is_dir),
+        await look_peers(settings, daemon.bootstrap or (), random.Random())
+        if isinstance(daemon, DaemonFacts)
+        else (),
     )
 
 
@@ -50,16 +55,21 @@ async def _containerd(settings: DoctorSettings, since_s: float | None) -> Contai
         return ContainerdFacts(Answer.SILENT, f"it did not answer within {CONTAINERD_LIMIT_S:.0f} s")
 
 
-def _asked(settings: DoctorSettings) -> Asked:
+def asked(settings: DoctorSettings) -> Asked:
+    """What checks need of it, in texts."""
     address = settings.registry_addr
+    configured = address if settings.configured_addr is None else settings.configured_addr.from_this_host
     return Asked(
         str(settings.containerd_sock),
         str(settings.hosts_dir),
         str(address),
         address.port,
-        address.from_this_host.is_loopback,
+        # Behind a forwarded port the daemon has a network of its own, and that is meant.
+        address.from_this_host.is_loopback and settings.configured_addr is None,
         # As configure writes it.
-        f"http://{address.from_this_host}",
+        f"http://{configured.from_this_host}",
+        str(configured),
+        settings.configured_addr is not None,
         settings.peer_addr.port,
         str(settings.admin_addr),
         settings.admin_addr.port,

@@ -55,6 +55,7 @@ def check(facts: Facts) -> Iterator[Finding]:
             (
                 configure_command(facts),
                 "or give serve and doctor the --registry-addr of the files, if that is where it shall listen",
+                "or give doctor the address of the files as --configured-addr, if its port is forwarded to the daemon",
             ),
         )
 
@@ -66,8 +67,8 @@ def _shadowed(facts: Facts, hosts: HostsFacts) -> Iterator[Finding]:
         file.directory
         for file in hosts.files
         if not (_leads_here(file, facts.asked) or file.invalid)
-        # configure leaves localhost and addresses to the operator.
-        and (not file.is_address or file.directory in named)
+        # configure leaves loopback to the operator.
+        and (not file.is_loopback or file.directory in named)
     ]
     if has_default and hidden:
         yield Finding(

@@ -39,6 +39,9 @@ def check(facts: Facts) -> Iterator[Finding]:
 
 
 def _routable(facts: Facts) -> Iterator[Finding]:
+    # A forwarded port ends at an address that is not loopback: whoever sets one up has taken that.
+    if facts.asked.is_forwarded:
+        return
     bound = [one for one in facts.listen.bound if not ipaddress.ip_address(one).is_loopback]
     if facts.listen.port is Port.OURS and bound:
         yield Finding(

@@ -25,8 +25,8 @@ _OURS_PATH = f"{FALLBACK_PATH}/"
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ")
 
 
-class _NotHttp(Exception):
-    pass
+class NotHttp(Exception):
+    """What answers speaks no HTTP."""
 
 
 class _Status(msgspec.Struct):
@@ -47,8 +47,8 @@ class _Status(msgspec.Struct):
 async def look_daemon(admin: Address) -> DaemonFacts | str:
     """A text: why its state is not known."""
     try:
-        status, body = await _get(admin, STATUS_PATH)
-    except (OSError, _NotHttp) as exc:
+        status, body = await get(admin, STATUS_PATH)
+    except (OSError, NotHttp) as exc:
         return f"{admin}: {_words(exc)}"
     if status != HTTPStatus.OK:
         return f"{admin}: answered with status {status}"
@@ -77,10 +77,10 @@ async def look_registry(registry: Address) -> ListenFacts:
 
 async def _answer(registry: Address, *, is_bound: bool) -> tuple[Port, str]:
     try:
-        status, _ = await _get(registry, _OURS_PATH)
+        status, _ = await get(registry, _OURS_PATH)
     except ConnectionRefusedError as exc:
         return Port.CLOSED, str(exc)
-    except (OSError, _NotHttp) as exc:
+    except (OSError, NotHttp) as exc:
         if not is_bound:
             return Port.CLOSED, _words(exc)
         return Port.TAKEN, f"it does not answer as Peili: {_words(exc)}"
@@ -100,8 +100,8 @@ def _words(exc: Exception) -> str:
     return str(exc) or type(exc).__name__
 
 
-async def _get(address: Address, path: str) -> tuple[int, bytes]:
-    """By HTTP/1.0: the body ends with the connection. Raises: OSError (a TimeoutError, too), _NotHttp."""
+async def get(address: Address, path: str) -> tuple[int, bytes]:
+    """By HTTP/1.0: the body ends with the connection. Raises: OSError (a TimeoutError, too), NotHttp."""
     here = address.from_this_host
     async with asyncio.timeout(ANSWER_LIMIT_S):
         reader, writer = await asyncio.open_connection(here.host, here.port)
@@ -116,7 +116,7 @@ async def _get(address: Address, path: str) -> tuple[int, bytes]:
     head, _, body = answer.partition(b"\r\n\r\n")
     found = _STATUS_LINE.match(head)
     if found is None:
-        raise _NotHttp("no HTTP comes from there")
+        raise NotHttp("no HTTP comes from there")
     return int(found[1]), body
 
 

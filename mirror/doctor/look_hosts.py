@@ -62,7 +62,7 @@ def _files(hosts_dir: Path) -> Iterator[HostsFile]:
 
 def _one(hosts_dir: Path, name: str) -> HostsFile:
     registry = Registry.from_directory(name)
-    is_address = registry is not None and registry.is_address
+    is_loopback = registry is not None and registry.is_loopback
     path = hosts_dir / name / disk.HOSTS_TOML
     is_ours = False
     try:
@@ -71,10 +71,10 @@ def _one(hosts_dir: Path, name: str) -> HostsFile:
         is_ours = has_marks(text)
         hosts = read(text, str(path)).hosts
     except HostsFileInvalid as exc:
-        return HostsFile(name, is_ours, is_address, invalid=str(exc))
+        return HostsFile(name, is_ours, is_loopback, invalid=str(exc))
     except (OSError, ValueError) as exc:
-        return HostsFile(name, is_ours, is_address, invalid=f"{path}: {exc}")
-    return HostsFile(name, is_ours, is_address, first_host=hosts[0].url if hosts else "")
+        return HostsFile(name, is_ours, is_loopback, invalid=f"{path}: {exc}")
+    return HostsFile(name, is_ours, is_loopback, first_host=hosts[0].url if hosts else "")
 
 
 def _changed(hosts_dir: Path, known: Manifest) -> Iterator[str]:

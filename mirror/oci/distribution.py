@@ -89,6 +89,10 @@ def is_repository(name: str) -> bool:
     return len(name) <= NAME_MAX_LENGTH and _NAME.fullmatch(name) is not None
 
 
+def is_tag(text: str) -> bool:
+    return _TAG.fullmatch(text) is not None
+
+
 def parse_path(path: str, ns: str | None) -> DistributionRequest:
     """`path` is percent-decoded and begins with /v2/. Raises: PathUnknown, NameInvalid, ReferenceInvalid,
     DigestInvalid."""

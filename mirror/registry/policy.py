@@ -13,7 +13,8 @@ from mirror.oci.distribution import ByTag, DistributionRequest
 from mirror.oci.scope import ImageScope
 
 PROTECTED = "{} is protected: the registry answers for it"
-_CONTAINERD = re.compile(r"containerd/v?(\d+)\.(\d+)")
+# Its own daemon, and its library in Docker's (28, with containerd's image store).
+_CONTAINERD = re.compile(r"(?:^containerd|^docker/.* containerd-client)/v?(\d+)\.(\d+)")
 
 
 class Policy:
@@ -51,7 +52,7 @@ def closes_on_refused_tag(request: DistributionRequest, user_agent: str) -> bool
 
     Measured: containerd 2.1 shows its user the origin's own error only then; before 2.1 a 404 does it.
     """
-    found = _CONTAINERD.match(user_agent)
+    found = _CONTAINERD.search(user_agent)
     if found is None or not isinstance(request.reference, ByTag):
         return False
     return (int(found[1]), int(found[2])) >= (2, 1)

@@ -347,6 +347,8 @@ class Fetch:
         if hasher.hexdigest() == self._digest.encoded:
             file.is_verified = True
             self._changes.notify()
+            if self._ports.keep is not None:
+                self._ports.keep(self._digest, file.size_bytes, file.descriptor)
             log.info(
                 "fetched from the origin",
                 extra={

@@ -14,7 +14,8 @@ from mirror.relay.spool import Spool
 @dataclass(frozen=True, slots=True)
 class RelayPorts:
     """`discard_ingest` is the store's; `count_bytes` gets what the origin sent. `is_anonymous`: the origin is asked
-    without credentials of any kind."""
+    without credentials of any kind. `keep`: takes what was verified, from its open file, with its size in bytes, and
+    dups it; None: it is kept nowhere but in the spool."""
 
     origin: Origin
     spool: Spool
@@ -23,6 +24,7 @@ class RelayPorts:
     clock: Callable[[], float]
     rng: random.Random
     is_anonymous: bool = False
+    keep: Callable[[Digest, int, int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

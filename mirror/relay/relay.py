@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterator
 
 from mirror.oci.byterange import ByteRange, ByteSpan
@@ -51,7 +52,22 @@ class Relay:
 
     async def manifest(self, repository: Repository, reference: str) -> FetchedManifest:
         """`reference` is a tag or a digest. Raises: OriginError (a TransferError)."""
-        return await self._ports.origin.manifest(repository, reference, is_anonymous=self._ports.is_anonymous)
+        fetched = await self._ports.origin.manifest(
+            repository, reference, is_anonymous=self._ports.is_anonymous
+        )
+        self._keep(fetched)
+        return fetched
+
+    def _keep(self, fetched: FetchedManifest) -> None:
+        if self._ports.keep is None:
+            return
+        # In memory: some KiB, written at once.
+        descriptor = os.memfd_create("manifest")
+        try:
+            os.write(descriptor, fetched.data)
+            self._ports.keep(fetched.digest, len(fetched.data), descriptor)
+        finally:
+            os.close(descriptor)
 
     async def size_bytes(self, repository: Repository, digest: Digest) -> int:
         """For a HEAD. Raises: RelayGaveUp, SpoolFull (both TransferError)."""

@@ -32,6 +32,8 @@ _ABOUT = {
     Command.PEERS: "Which other daemons it knows. `--json` as above.",
     Command.IMAGES: "Which images this host has, and what of them it gives to others. `--json` as above.",
     Command.DOCTOR: "What is wrong on this host, and the mend. Give it what `peili serve` and `configure` are given.",
+    Command.IMPORT: "Images from archives into this host's store ([air-gap.md](air-gap.md)).",
+    Command.EXPORT: "Images of this host into an archive.",
 }
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from mirror.errors import SettingsError
 from mirror.secret import ClusterSecret, SecretInvalid, readable_by_others
-from mirror.settings import table
+from mirror.settings import resolve, table
 from mirror.settings.model import ContainerdStoreSettings, DirectoryStoreSettings, ServeSettings
 from mirror.settings.resolve import Surroundings
 from mirror.settings.setting import Setting
 
-DEFAULT_DATA_DIR = Path("/var/lib/peili")
+DEFAULT_DATA_DIR = Path(resolve.DEFAULT_DATA_DIR)
 
 
 def surroundings() -> Surroundings:

@@ -225,7 +225,7 @@ class AskingSettings:
 @dataclass(frozen=True, slots=True)
 class DoctorSettings:
     """As serve and configure were told. `containerd_content_path` None: ask containerd; `containerd_config_path` None:
-    read containerd's configuration."""
+    read containerd's configuration. `configured_addr` None: containerd is sent to `registry_addr` itself."""
 
     containerd_sock: Path
     containerd_namespaces: tuple[str, ...]
@@ -235,4 +235,17 @@ class DoctorSettings:
     registry_addr: Address
     peer_addr: Address
     admin_addr: Address
+    configured_addr: Address | None
     mirrors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """Where import and export find this host's images, as serve was told. `store_dir` None: in containerd.
+    `cache_size_bytes`: of the directory store; None: no matter. `data_dir`: where standard input may lie meanwhile."""
+
+    containerd_sock: Path
+    containerd_namespaces: tuple[str, ...]
+    store_dir: Path | None
+    cache_size_bytes: int | None
+    data_dir: Path

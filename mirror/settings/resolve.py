@@ -18,6 +18,7 @@ from mirror.settings import table
 from mirror.settings.load import Values
 from mirror.settings.model import (
     Address,
+    ArchiveSettings,
     AskingSettings,
     Bootstrap,
     CleanupSettings,
@@ -36,7 +37,7 @@ from mirror.settings.model import (
     Switch,
     Tags,
 )
-from mirror.settings.setting import Setting
+from mirror.settings.setting import Command, Setting
 
 Settings = TypeVar(
     "Settings",
@@ -46,8 +47,10 @@ Settings = TypeVar(
     CleanupWaitSettings,
     AskingSettings,
     DoctorSettings,
+    ArchiveSettings,
 )
 
+DEFAULT_DATA_DIR = PurePosixPath("/var/lib/peili")
 # Below the data directory.
 STORE_FOLDER = "store"
 # What each spool may have where nothing shall be cached: without one there are no downloads.
@@ -169,9 +172,33 @@ def doctor(values: Values, around: Surroundings) -> Resolved[DoctorSettings]:
         registry_addr=_listen(values.one(table.REGISTRY_ADDR), around),
         peer_addr=_listen(values.one(table.PEER_ADDR), around),
         admin_addr=_listen(values.one(table.ADMIN_ADDR), around),
+        configured_addr=values.maybe(table.CONFIGURED_ADDR),
         mirrors=values.all(table.MIRROR),
     )
     return Resolved(settings, tuple(values.warnings))
+
+
+def archive(values: Values, around: Surroundings) -> Resolved[ArchiveSettings]:
+    """Of import and export. Raises: SettingsError."""
+    warnings = list(values.warnings)
+    store_dir = None
+    cache_size_bytes = values.one(table.CACHE_SIZE) if values.command is Command.IMPORT else None
+    data_dir = _maybe_path(values.maybe(table.DATA_DIR), around) or around.working_dir / DEFAULT_DATA_DIR
+    if _kind(values) is StoreKind.DIRECTORY:
+        if cache_size_bytes == 0:
+            raise _no_room(values)
+        store_dir = _maybe_path(values.maybe(table.STORE_DIR), around) or data_dir / STORE_FOLDER
+        warnings += _idle(values, (table.CONTAINERD_SOCK, table.CONTAINERD_NAMESPACE), "the directory store")
+    else:
+        warnings += _idle(values, (table.STORE_DIR,), "containerd's store")
+    settings = ArchiveSettings(
+        _path(values.one(table.CONTAINERD_SOCK), around),
+        values.all(table.CONTAINERD_NAMESPACE),
+        store_dir,
+        cache_size_bytes,
+        data_dir,
+    )
+    return Resolved(settings, tuple(warnings))
 
 
 def described(settings: ServeSettings | ConfigureSettings | CleanupSettings) -> dict[str, object]:
@@ -228,14 +255,11 @@ def _unused(values: Values, settings: ServeSettings) -> list[str]:
 def _store(
     values: Values, data_dir: Path, around: Surroundings, warnings: list[str]
 ) -> ContainerdStoreSettings | DirectoryStoreSettings:
-    kind = values.one(table.STORE)
-    if kind is StoreKind.AUTO:
-        kind = StoreKind.DIRECTORY if values.is_given(table.STORE_DIR) else StoreKind.CONTAINERD
     of_containerd = (table.CONTAINERD_SOCK, table.CONTAINERD_NAMESPACE, table.CONTAINERD_CONTENT_PATH)
     cache_size_bytes = values.one(table.CACHE_SIZE)
-    if kind is StoreKind.DIRECTORY:
+    if _kind(values) is StoreKind.DIRECTORY:
         if not cache_size_bytes:
-            raise values.error(table.CACHE_SIZE, "'0' leaves the directory store no room: give it some")
+            raise _no_room(values)
         warnings += _idle(values, of_containerd, "the directory store")
         return DirectoryStoreSettings(
             store_dir=_maybe_path(values.maybe(table.STORE_DIR), around) or data_dir / STORE_FOLDER,
@@ -248,6 +272,17 @@ def _store(
         containerd_content_path=_maybe_path(values.maybe(table.CONTAINERD_CONTENT_PATH), around),
         cache_size_bytes=cache_size_bytes,
     )
+
+
+def _kind(values: Values) -> StoreKind:
+    kind = values.one(table.STORE)
+    if kind is StoreKind.AUTO:
+        return StoreKind.DIRECTORY if values.is_given(table.STORE_DIR) else StoreKind.CONTAINERD
+    return kind
+
+
+def _no_room(values: Values) -> SettingsError:
+    return values.error(table.CACHE_SIZE, "'0' leaves the directory store no room: give it some")
 
 
 def _idle(values: Values, settings: tuple[Setting[object], ...], store: str) -> list[str]:

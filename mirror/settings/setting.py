@@ -24,6 +24,8 @@ class Command(StrEnum):
     PEERS = "peers"
     IMAGES = "images"
     DOCTOR = "doctor"
+    IMPORT = "import"
+    EXPORT = "export"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,8 @@ _HOSTS = frozenset({Command.CONFIGURE, Command.CLEANUP})
 _CLEANUP = frozenset({Command.CLEANUP})
 _CLEANUP_WAIT = frozenset({Command.CLEANUP_WAIT})
 _DOCTOR = frozenset({Command.DOCTOR})
-_BOTH = frozenset({Command.SERVE, Command.CONFIGURE})
+_BOTH = _SERVE | {Command.CONFIGURE}
+_ARCHIVES = frozenset({Command.IMPORT, Command.EXPORT})
 _ASKING = frozenset({Command.STATUS, Command.PEERS, Command.IMAGES})
 
 STORE = Setting(
@@ -39,7 +40,7 @@ STORE = Setting(
     "auto is directory when --store-dir is given, else containerd.",
     default="auto",
     example="directory",
-    commands=_SERVE,
+    commands=_SERVE | _ARCHIVES,
 )
 STORE_DIR = Setting(
     name="store-dir",
@@ -48,7 +49,7 @@ STORE_DIR = Setting(
     help="Root of the directory store, an OCI image layout.",
     unset="store in the data directory",
     example="/srv/peili",
-    commands=_SERVE,
+    commands=_SERVE | _ARCHIVES,
 )
 CACHE_SIZE = Setting(
     name="cache-size",
@@ -60,7 +61,7 @@ CACHE_SIZE = Setting(
     # The layers of all images of a usual host, compressed. On a small disk its own fill level is the limit.
     default="10GiB",
     example="512MiB",
-    commands=_SERVE,
+    commands=_SERVE | {Command.IMPORT},
 )
 CONTAINERD_SOCK = Setting(
     name="containerd-sock",
@@ -69,16 +70,17 @@ CONTAINERD_SOCK = Setting(
     help="containerd's socket. configure only asks it for containerd's version.",
     default="/run/containerd/containerd.sock",
     example="/run/k3s/containerd/containerd.sock",
-    commands=_BOTH | _DOCTOR,
+    commands=_BOTH | _DOCTOR | _ARCHIVES,
 )
 CONTAINERD_NAMESPACE = Setting(
     name="containerd-namespace",
     shape="NAME",
     parse=values.containerd_namespace,
-    help="A containerd namespace whose content is shared. Docker's is moby.",
+    help="A containerd namespace whose content is shared. Docker's is moby. import writes into the first, export "
+    "looks in each.",
     default="k8s.io",
     example="moby",
-    commands=_SERVE | _DOCTOR,
+    commands=_SERVE | _DOCTOR | _ARCHIVES,
     is_repeatable=True,
 )
 CONTAINERD_CONTENT_PATH = Setting(
@@ -98,7 +100,7 @@ DATA_DIR = Setting(
     help="What the daemon keeps across restarts, such as its node id. Made (0700) where there is none.",
     unset="/var/lib/peili, or a temporary one for a user who cannot write there",
     example="/srv/peili-data",
-    commands=_SERVE,
+    commands=_SERVE | _ARCHIVES,
 )
 REGISTRY_ADDR = Setting(
     name="registry-addr",
@@ -129,6 +131,16 @@ ADMIN_ADDR = Setting(
     default="127.0.0.1:29022",
     example="[::1]:29022",
     commands=_SERVE | _ASKING | _DOCTOR,
+)
+CONFIGURED_ADDR = Setting(
+    name="configured-addr",
+    shape="ADDRESS:PORT",
+    parse=values.listen_address,
+    help="Where hosts.toml sends containerd, if that is not --registry-addr but a port that is forwarded to it: what "
+    "configure had as its --registry-addr.",
+    unset="--registry-addr",
+    example="127.0.0.1:30020",
+    commands=_DOCTOR,
 )
 METRICS_ADDR = Setting(
     name="metrics-addr",
@@ -382,6 +394,7 @@ TABLE: tuple[Setting[object], ...] = (
     REGISTRY_ADDR,
     PEER_ADDR,
     ADMIN_ADDR,
+    CONFIGURED_ADDR,
     METRICS_ADDR,
     ADVERTISE_ADDR,
     BOOTSTRAP,

@@ -1,4 +1,5 @@
-"""The tags of this host's containerd: images of the watched namespaces whose content came from where their name points.
+"""The tags of this host's containerd: images of the watched namespaces whose content came from where their name points,
+and those that were imported under their name.
 
 Rules
 1. The subscription is open before the list is read, and the list is read again whenever the stream was lost.
@@ -21,7 +22,7 @@ from containerd.filters import all_of, equals, matches
 from containerd.types import Image, ImageCreated, ImageDeleted, ImageUpdated
 from mirror.oci.digest import Digest, DigestInvalid
 from mirror.tags.base import OwnTag, TagName
-from mirror.tags.image_name import came_from, parse_tag_name
+from mirror.tags.image_name import came_from, parse_tag_name, was_imported
 from mirror.tags.source import OwnTags, TagEvent, TagGone, TagSet, TagsLost
 
 # How long to wait before containerd is tried again; it restarts in about a second.
@@ -116,6 +117,7 @@ async def _own_tag(client: Client, namespace: str, name: TagName, image: Image) 
         content = await client.content(namespace).info(image.target.digest)
     except (DigestInvalid, NotFound):
         return None
-    if not came_from(content.labels, name.repository):
+    is_pulled = came_from(content.labels, name.repository)
+    if not (is_pulled or was_imported(image.labels, digest)):
         return None
-    return OwnTag(name, digest, image.updated_at.timestamp())
+    return OwnTag(name, digest, image.updated_at.timestamp(), is_imported=not is_pulled)

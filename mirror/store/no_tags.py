@@ -1,4 +1,4 @@
-"""The tags of a host whose store knows digests only: none. Implements `TagSource`."""
+"""The tags of a host that has none to tell: `--tags off`. Implements `TagSource`."""
 
 from __future__ import annotations
 

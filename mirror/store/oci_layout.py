@@ -18,10 +18,10 @@ from pathlib import Path
 
 from mirror.errors import MirrorError
 from mirror.oci.digest import Digest, DigestInvalid
+from mirror.oci.layout import LAYOUT_INDEX, LAYOUT_MARKER, LAYOUT_VERSION
 from mirror.store.ingest_file import IngestFile
 
 ALGORITHMS = ("sha256", "sha512")
-LAYOUT_VERSION = "1.0.0"
 # In the refs of those who download into the folder as containerd does: its own name for the first namespace.
 INGEST_NAMESPACE = "default"
 
@@ -53,6 +53,7 @@ class OciLayout:
         self.root = root
         self.blob_folders = tuple(root / "blobs" / algorithm for algorithm in ALGORITHMS)
         self.ingest_folder = root / "ingest"
+        self.index_path = root / LAYOUT_INDEX
         self._pins_folder = root / "pins"
 
     def blob_path(self, digest: Digest) -> Path:
@@ -63,9 +64,8 @@ class OciLayout:
         for folder in (*self.blob_folders, self.ingest_folder, self._pins_folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._check_version()
-        index = self.root / "index.json"
-        if not index.exists():
-            _write_whole(index, {"schemaVersion": 2, "manifests": []})
+        if not self.index_path.exists():
+            _write_whole(self.index_path, {"schemaVersion": 2, "manifests": []})
 
     def remove_abandoned_ingests(self) -> int:
         """The bytes freed. What a living process is still writing is left alone."""
@@ -135,7 +135,7 @@ class OciLayout:
         sync_folder(self._pins_folder)
 
     def _check_version(self) -> None:
-        marker = self.root / "oci-layout"
+        marker = self.root / LAYOUT_MARKER
         if not marker.exists():
             _write_whole(marker, {"imageLayoutVersion": LAYOUT_VERSION})
             return

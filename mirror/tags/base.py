@@ -26,12 +26,14 @@ class TagName:
 
 @dataclass(frozen=True, slots=True)
 class OwnTag:
-    """This host's containerd has an image of that name, and its manifest came from that registry: the source label
-    names the repository. `pulled_at_s` (seconds since 1970): when containerd last wrote the name."""
+    """This host has an image of that name. Its manifest came from that registry, as containerd's source label says; or,
+    `is_imported`, an operator brought it in an archive, and no registry has said so. `pulled_at_s` (seconds since
+    1970): when the name was last written."""
 
     name: TagName
     digest: Digest
     pulled_at_s: float
+    is_imported: bool = False
 
 
 @dataclass(frozen=True, slots=True)

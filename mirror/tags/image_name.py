@@ -6,6 +6,9 @@ Rules
 2. Content came from a registry's repository where containerd's label says so: pulls write it, builds, imports and
    renames do not. The label leaves out the port, so registries on two ports of one host cannot be told apart.
 
+3. A name was imported where the image's own label says so, with the digest that it had then: what the name was moved to
+   since was not. That label is written by an import of ours, and says nothing of a registry.
+
 Source: containerd, `docker.AppendDistributionSourceLabel`; seen on 1.6, 1.7 and 2.1.
 """
 
@@ -14,10 +17,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mirror.errors import MirrorError
+from mirror.oci.digest import Digest
 from mirror.oci.distribution import ByTag, NameInvalid, canonical_registry, parse_path
 from mirror.origin.base import Repository
 from mirror.tags.base import TagName
 
+IMPORTED_LABEL = "peili.io/imported"
 SOURCE_LABEL = "containerd.io/distribution.source."
 
 # A registry of 255, a repository of 255 and a tag of 128 characters, and what joins them.
@@ -50,6 +55,11 @@ def came_from(labels: Mapping[str, str], repository: Repository) -> bool:
         for key, value in labels.items()
         if key.startswith(SOURCE_LABEL)
     )
+
+
+def was_imported(labels: Mapping[str, str], digest: Digest) -> bool:
+    """`labels` are those of the image, not of its content."""
+    return labels.get(IMPORTED_LABEL) == str(digest)
 
 
 def _without_port(registry: str) -> str:

@@ -5,7 +5,8 @@ Rules
    (`--stale-private`). `peers`: all. `off`: none.
 2. A key that is announced is one that is told; of a tag that is not, no other host learns that it is here.
 3. Two tags that differ in case only share a key (`TagName.key`): it stays while one of them is told.
-4. While the runtime is away, what was known stays.
+4. What an operator imported is a record under `peers` only. Elsewhere a record is the registry's word, and this is not.
+5. While the runtime is away, what was known stays.
 """
 
 from __future__ import annotations
@@ -44,10 +45,7 @@ class TagInventory:
             case TagSet(tag):
                 self._put(tag)
             case TagGone(name):
-                tags_there = self._tags.get(name.repository, {})
-                tags_there.pop(name, None)
-                if not tags_there:
-                    self._tags.pop(name.repository, None)
+                self._drop(name)
             case TagsLost():
                 pass
 
@@ -93,4 +91,14 @@ class TagInventory:
                     yield name.key
 
     def _put(self, tag: OwnTag) -> None:
+        if tag.is_imported and self._policy is not TagPolicy.PEERS:
+            # It may take the place of one that was pulled.
+            self._drop(tag.name)
+            return
         self._tags.setdefault(tag.name.repository, {})[tag.name] = tag
+
+    def _drop(self, name: TagName) -> None:
+        tags_there = self._tags.get(name.repository, {})
+        tags_there.pop(name, None)
+        if not tags_there:
+            self._tags.pop(name.repository, None)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from mirror.cli.main import peili
+from mirror.doctor.gather import asked
 from mirror.settings import resolve, table
 from mirror.settings.load import Values, read
 from mirror.settings.model import Address, CleanupSettings, CleanupWaitSettings
@@ -164,6 +165,19 @@ def test_behind_a_node_port_the_daemon_is_a_plain_mirror(case: Callable[[str], l
     assert not serve.hosts.add_registries
     (container,) = one(found, "DaemonSet", "peili")["spec"]["template"]["spec"]["containers"]
     assert "hostPort" not in container["ports"][0] and "host" not in container["livenessProbe"]["httpGet"]
+
+
+@pytest.mark.parametrize("name", ["default", "hostport", "nodeport", "everything"])
+def test_doctor_in_a_pod_knows_where_containerd_asks(case: Callable[[str], list[Object]], name: str) -> None:
+    """Else it calls the right address wrong, and the pod's own a danger."""
+    found = case(name)
+    container = next(it for _, spec in pod_specs(found) for it in containers(spec) if it["name"] == "daemon")
+    environment = told(container)[1]
+    own = {key: text for key, text in environment.items() if key.startswith("PEILI_")}
+    seen = asked(settled(Command.DOCTOR, read(Command.DOCTOR, {}, own)).settings)
+    configure = resolve.configure(of(found, " configuration"), AROUND).settings
+    assert seen.registry_url == configure.hosts.registry_url
+    assert seen.is_forwarded is (name in ("hostport", "nodeport"))
 
 
 def test_behind_a_node_port_the_daemon_does_what_a_plain_mirror_may(home: Path) -> None:

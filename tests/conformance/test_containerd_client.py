@@ -245,6 +245,16 @@ async def test_another_namespace_gets_the_bytes_for_nothing(client: Client, name
     assert await read(other, digest) == data
 
 
+async def test_labels_are_added_to_those_of_a_blob(client: Client, namespace: str) -> None:
+    content = client.content(namespace)
+    digest = await add_blob(content, os.urandom(100), GC_ROOT | {"test/kept": "1", "test/changed": "1"})
+    added = {"test/changed": "2", "containerd.io/gc.ref.content.l.0": digest_of(b"x")}
+    await content.set_labels(digest, added)
+    assert (await content.info(digest)).labels == {**GC_ROOT, "test/kept": "1", **added}
+    with pytest.raises(errors.NotFound):
+        await content.set_labels(digest_of(namespace.encode()), added)
+
+
 async def test_an_ingest_has_one_writer(client: Client, namespace: str) -> None:
     content = client.content(namespace)
     digest = digest_of(namespace.encode())
@@ -278,6 +288,19 @@ async def test_images(client: Client, namespace: str) -> None:
         with pytest.raises(errors.NotFound, match=r"reg\.test/lib/a:v1"):
             await call
     assert await images.list() == (other,)
+
+
+async def test_a_name_gets_another_target(client: Client, namespace: str) -> None:
+    images = client.images(namespace)
+    before = Descriptor(MANIFEST, digest_of(b"before"), 100, {"a": "b"})
+    after = Descriptor(MANIFEST, digest_of(b"after"), 200, {})
+    created = await images.create("reg.test/lib/a:v1", before, {"test/kept": "1", "test/changed": "1"})
+    updated = await images.update("reg.test/lib/a:v1", after, {"test/changed": "2"})
+    assert (updated.target, updated.labels) == (after, {"test/kept": "1", "test/changed": "2"})
+    assert (updated.created_at, updated.updated_at > created.updated_at) == (created.created_at, True)
+    assert await images.get("reg.test/lib/a:v1") == updated
+    with pytest.raises(errors.NotFound, match=r"reg\.test/lib/b:v1"):
+        await images.update("reg.test/lib/b:v1", after, {})
 
 
 async def test_a_list_of_images_may_be_large(client: Client, namespace: str) -> None:

@@ -127,6 +127,35 @@ async def test_no_record_of_what_did_not_come_from_there(bed: TagBed, repository
         assert digests_of(late) == digests_of(follower), "the list passes them over, too"
 
 
+async def test_what_an_operator_imported_is_told_as_that(bed: TagBed, repository: str) -> None:
+    name = f"{repository}:v1"
+    brought, pulled = image(), image()
+    async with following(bed.source) as follower:
+        await bed.bring(name, brought)
+        await follower.until(lambda: tag_of(bed, name) in follower.tags)
+        tag = follower.tags[tag_of(bed, name)]
+        assert (tag.digest, tag.is_imported) == (digest(brought), True)
+        await bed.pull(f"{repository}:v2", pulled)
+        await follower.until(lambda: tag_of(bed, f"{repository}:v2") in follower.tags)
+        # Of what came from the registry, an import says nothing new.
+        await bed.bring(f"{repository}:v3", pulled)
+        await bed.pull(f"{repository}:last", image())
+        await follower.until(lambda: tag_of(bed, f"{repository}:last") in follower.tags)
+        assert not follower.tags[tag_of(bed, f"{repository}:v2")].is_imported
+
+
+async def test_a_name_that_was_moved_after_its_import_is_none(bed: TagBed, repository: str) -> None:
+    if isinstance(bed, MemoryTagBed):
+        return  # What is behind it has no names to move.
+    name = f"{repository}:v1"
+    async with following(bed.source) as follower:
+        await bed.bring(name, image())
+        await follower.until(lambda: tag_of(bed, name) in follower.tags)
+        # By a local build, which knows nothing of our label.
+        await bed.build(name, image())
+        await follower.until(lambda: tag_of(bed, name) not in follower.tags)
+
+
 async def test_a_restart_is_told_and_what_is_here_is_told_again(bed: TagBed, repository: str) -> None:
     async with following(bed.source) as follower:
         await bed.pull(f"{repository}:v1", image())

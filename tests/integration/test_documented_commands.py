@@ -57,6 +57,7 @@ PAGES: Final = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "helm/peili/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs" / "wire").glob("*.md")),
+    *sorted((ROOT / "docs" / "clients").glob("*.md")),
 ]
 
 
@@ -118,19 +119,19 @@ def ran(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
 
 @pytest_asyncio.fixture
 async def hosts(tmp_path: Path) -> AsyncIterator[tuple[CommandHost, CommandHost]]:
-    """The first has the address that README.md names. containerd 2.1 and 1.7."""
+    """The first has the address that docs/plain-host.md names. containerd 2.1 and 1.7."""
     require(netns_or_missing())
     if shutil.which("curl") is None:
         require(Missing(NO_TOOLS, "curl is not installed.", "install curl."))
     async with linked(tmp_path, ("10.0.0.11", "10.0.0.12")) as (first, second):
         for host, version in ((first, "2.1"), (second, "1.7")):
-            await host.start_containerd(tool_bin(f"containerd-{version}"), config_of_readme(version))
+            await host.start_containerd(tool_bin(f"containerd-{version}"), config_of_the_page(version))
         yield first, second
 
 
-def config_of_readme(version: str) -> str:
-    """What README.md says of containerd's configuration, for that one of its versions."""
-    text = (ROOT / "README.md").read_text()
+def config_of_the_page(version: str) -> str:
+    """What docs/plain-host.md says of containerd's configuration, for that one of its versions."""
+    text = (ROOT / "docs" / "plain-host.md").read_text()
     assert "`version = 2` (containerd 1.x" in text and "on 2.x `version = 3`" in text
     ((first, one, second, two),) = [
         part.lines for part in parts(text) if part.kind == "block" and part.lines[0].startswith("[plugins.")
@@ -193,7 +194,7 @@ async def test_the_image_is_imported_under_the_name_that_is_said(
 ) -> None:
     assert "it is localhost/peili:VERSION" in (ROOT / "docs" / "image.md").read_text()
     async with CommandHost(tmp_path) as host:
-        await host.start_containerd(tool_bin("containerd-2.1"), config_of_readme("2.1"))
+        await host.start_containerd(tool_bin("containerd-2.1"), config_of_the_page("2.1"))
         (host.folder / "build").mkdir()
         (host.folder / "build" / "image.tar").symlink_to(images.current.tar)
         host.run(ran(IMPORT))

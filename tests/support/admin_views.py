@@ -23,6 +23,7 @@ STATUS = Status(
     requests=12,
     clock_offset_s=0.0,
     refused_datagrams={"mac": 0},
+    key_ids=["0a1b2c3d"],
     announced_digests=5,
     announced_tags=1,
     bytes_from_local=512,

@@ -101,7 +101,7 @@ class BedHost:
         folder.mkdir(parents=True)
         (folder / "hosts.toml").write_text(f'# ours\nserver = "{url}"\n\n[host."{url}"]\n')
 
-    def configure(self, registry: str) -> None:
+    def configure(self, registry: str, *flags: str) -> None:
         done = self.peili(
             "configure",
             f"--hosts-dir={self.certs_dir}",
@@ -109,6 +109,7 @@ class BedHost:
             f"--containerd-sock={self.containerd.socket}",
             f"--containerd-config-path={self.certs_dir}",
             f"--mirror={registry}",
+            *flags,
         )
         assert done.returncode == 0, done.stderr
 

@@ -81,6 +81,18 @@ CLEAN_AGAIN: Final = (
     "--show-only templates/cleanup.yaml | kubectl apply -f -"
 )
 
+_CLIENTS: Final = Elsewhere(
+    "tests/integration/test_clients_real.py::test_what_one_host_pulled_the_next_one_has_from_it"
+)
+_DOCKER: Final = Elsewhere(
+    "tests/integration/test_docker_real.py::test_what_daemon_json_says_of_registries_keeps_working"
+)
+_PODMAN: Final = Elsewhere(
+    "tests/integration/test_podman_real.py::test_what_one_host_pulled_the_next_one_has_from_it"
+)
+AIR_GAP: Final = "tests/integration/test_import_real.py"
+TWO_HOSTS: Final = "test_a_second_host_pulls_what_the_first_imported_without_any_registry"
+
 ON_HOSTS: Final = Here("test_two_hosts_are_set_up_looked_at_and_left_as_they_were")
 ON_ONE: Final = Here("test_what_needs_no_host")
 KUBECTL: Final = Here("test_what_kubectl_is_told")
@@ -109,13 +121,55 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     CREATE_SECRET: KUBECTL,
     CLEAN_AGAIN: KUBECTL,
     "peili serve": NotRun(MENTION),
+    "peili import": NotRun(MENTION),
+    "peili import --name REF": Elsewhere(
+        "tests/unit/archive/test_directory_round_trip.py::test_an_import_is_told_in_lines_and_as_a_document"
+    ),
+    "peili import /media/usb/images.tar": Elsewhere(f"{AIR_GAP}::{TWO_HOSTS}"),
+    "peili configure --tags peers": Elsewhere(f"{AIR_GAP}::{TWO_HOSTS}"),
+    "peili serve --tags peers --origin off --cluster-secret-file SECRET "
+    "--bootstrap static:10.0.0.11:29021": Elsewhere(f"{AIR_GAP}::{TWO_HOSTS}"),
+    "peili serve --store directory": NotRun(MENTION),
+    "peili export": NotRun(MENTION),
+    "peili export registry.example/team/app:v1 registry.example/team/db:v2 -o /media/usb/images.tar": Elsewhere(
+        f"{AIR_GAP}::test_an_export_has_the_same_blobs_and_others_read_it"
+    ),
+    "skopeo copy docker://registry.example/team/app:v1 "
+    "oci-archive:/media/usb/app.tar:registry.example/team/app:v1": Elsewhere(
+        f"{AIR_GAP}::test_what_skopeo_wrote_is_imported"
+    ),
+    "docker save": NotRun(MENTION),
+    "ctr images import": NotRun(MENTION),
+    "kubectl -n peili-system exec -i POD -- peili import - < images.tar": NotRun(CLUSTER),
     "peili configure --containerd-config-path LIST": NotRun("LIST is what the reader's containerd has"),
     "peili serve --registry-addr 127.0.0.1:29020": Elsewhere(
         "tests/integration/test_doctor_real.py::test_a_registry_port_that_others_reach"
     ),
+    "peili doctor --cluster": Elsewhere(
+        "tests/conformance/test_cluster_api.py::test_what_is_wrong_is_found_through_the_api"
+    ),
     "peili cleanup --stay-addr": NotRun(MENTION),
     "ctr image import": NotRun(MENTION),
     "ctr run": NotRun(MENTION),
+    "peili serve --containerd-namespace NAME": NotRun(MENTION),
+    "peili configure --hosts-dir DIR": NotRun("DIR is the reader's"),
+    # docs/clients
+    "peili configure --hosts-dir /etc/docker/certs.d": _DOCKER,
+    "peili cleanup --hosts-dir /etc/docker/certs.d": _DOCKER,
+    "peili serve --hosts-dir /etc/docker/certs.d --containerd-namespace moby "
+    "--cluster-secret-file SECRET --bootstrap static:10.0.0.11:29021": _CLIENTS,
+    "docker info": Elsewhere("tests/integration/test_docker_real.py::test_a_containerd_of_dockers_own"),
+    "docker build": NotRun(MENTION),
+    "peili serve --store directory --origin relay "
+    "--cluster-secret-file SECRET --bootstrap static:10.0.0.11:29021": _PODMAN,
+    "peili serve --containerd-namespace default --containerd-namespace k8s.io "
+    "--cluster-secret-file SECRET --bootstrap static:10.0.0.11:29021": _CLIENTS,
+    "nerdctl pull ghcr.io/team/app:v1": _CLIENTS,
+    "nerdctl --namespace k8s.io pull ghcr.io/team/app:v1": _CLIENTS,
+    "nerdctl --hosts-dir DIR pull IMAGE": NotRun("DIR and IMAGE are the reader's"),
+    "nerdctl pull --unpack=false": NotRun(MENTION),
+    "ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d ghcr.io/team/app:v1": _CLIENTS,
+    "make client-tools": NotRun(MINUTES),
     "make demo": Elsewhere(
         "tests/seams/test_demo_command.py::test_the_origin_sends_one_copy_and_peers_the_rest"
     ),
@@ -140,6 +194,7 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     'make bench-herd ARGS="--hosts 5"': NotRun(MINUTES),
     'make bench-herd ARGS="--memory-max 128MiB …"': NotRun(MINUTES),
     "requirements/venv.sh run": NotRun("makes the .venv that runs this"),
+    "requirements/venv.sh cluster": NotRun("makes the .venv that runs this"),
     ".venv/bin/python -m tests.support.chart_golden": NotRun("writes files that tests/chart compares"),
     "skopeo copy oci:build/image docker://…": NotRun("the registry is the reader's"),
     "helm install peili helm/peili --namespace peili-system --create-namespace "
@@ -160,6 +215,10 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     "helm rollback": Elsewhere("tests/chart/test_kube.py::test_a_secret_is_made_once_and_stays"),
     "helm upgrade": Elsewhere("tests/chart/test_kube.py::test_a_secret_is_made_once_and_stays"),
     "helm template": Elsewhere("tests/chart/test_render.py::test_both_majors_render_alike"),
+    "systemctl edit peili": NotRun("opens the reader's editor"),
+    "systemctl status peili": Elsewhere(
+        "tests/integration/test_systemd_real.py::test_the_daemon_lives_as_a_service"
+    ),
     "helm uninstall spegel": NotRun("needs a cluster with Spegel"),
     "kubectl create namespace peili-system": NotRun(CLUSTER),
     "kubectl label namespace peili-system pod-security.kubernetes.io/enforce=privileged": NotRun(CLUSTER),

@@ -53,17 +53,26 @@ class Unpacked:
 _CONTAINERD: Final = ("containerd", "ctr", "containerd-shim-runc-v2")
 # The name says the role: sid moves on, and versions.json holds the true version.
 RECIPES: Final[dict[str, Recipe]] = {
+    # Without it, Podman does nothing.
+    "conmon": Recipe("bookworm", "conmon", ("conmon",)),
     "containerd-1.6": Recipe("bookworm", "containerd", _CONTAINERD),
     "containerd-1.7": Recipe("trixie", "containerd", _CONTAINERD),
     "containerd-2.1": Recipe("sid", "containerd", _CONTAINERD),
+    # 28 or later, with containerd's image store in it.
+    "docker": Recipe("sid", "docker.io", ("dockerd",)),
     "dnsmasq": Recipe("bookworm", "dnsmasq-base", ("dnsmasq",)),
     "docker-registry": Recipe("bookworm", "docker-registry", ("docker-registry",)),
     "etcd": Recipe("bookworm", "etcd-server", ("etcd",)),
+    # A firewall for tests, in namespaces of their own.
+    "nftables": Recipe("bookworm", "nftables", ("nft",)),
     "nginx": Recipe("bookworm", "nginx", ("nginx",)),
+    "podman": Recipe("bookworm", "podman", ("podman",)),
     "prometheus": Recipe("bookworm", "prometheus", ("promtool",)),
     # What containerd starts containers with; 1.1 is enough for each of the containerds above.
     "runc": Recipe("bookworm", "runc", ("runc",)),
     "skopeo": Recipe("bookworm", "skopeo", ("skopeo",)),
+    # To read units, and to be PID 1 of a bed's host where the machine has none.
+    "systemd": Recipe("bookworm", "systemd", ("systemctl", "journalctl", "systemd-analyze")),
     "wrk": Recipe("bookworm", "wrk", ("wrk",)),
 }
 
@@ -130,7 +139,7 @@ def _unpack(apt: Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
     scratch.mkdir()
     deb = apt.download(recipe.package)
     debs = [deb]
-    run(["dpkg-deb", "-x", str(deb), str(scratch)])
+    _extract(deb, scratch)
     found = {name: _executable(scratch, name) for name in recipe.executables}
     needs_libraries = [path for path in found.values() if _missing_libraries(path, "")]
     library_path = ""
@@ -139,7 +148,7 @@ def _unpack(apt: Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
         libraries = _libraries(deb)
         for library in libraries:  # grows by what each of them needs itself
             debs.append(apt.download(library))
-            run(["dpkg-deb", "-x", str(debs[-1]), str(scratch / "lib.d")])
+            _extract(debs[-1], scratch / "lib.d")
             folders = sorted({path.parent for path in (scratch / "lib.d").rglob("*.so*")})
             library_path = ":".join(f"$here/{folder.relative_to(scratch)}" for folder in folders)
             found_in = ":".join(map(str, folders))
@@ -173,8 +182,18 @@ def _unpack(apt: Apt, recipe: Recipe, scratch: Path, target: Path) -> Unpacked:
     )
 
 
+def _extract(deb: Path, root: Path) -> None:
+    """Older packages have /bin and /lib of their own; all machines have them below /usr by now. (Our own `bin` would be
+    in their way.)"""
+    run(["dpkg-deb", "-x", str(deb), str(root)])
+    for name in ("bin", "sbin", "lib", "lib64"):
+        if (root / name).is_dir():
+            shutil.copytree(root / name, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
+            shutil.rmtree(root / name)
+
+
 def _executable(root: Path, name: str) -> Path:
-    for folder in ("usr/bin", "usr/sbin", "bin", "sbin"):
+    for folder in ("usr/bin", "usr/sbin"):
         if (root / folder / name).is_file():
             return root / folder / name
     raise FetchError(

@@ -23,7 +23,18 @@ PROGRAMS: Final = frozenset(
             "python3",
             "requirements/venv.sh",
         ),
-        *("helm", "kubectl", "containerd", "ctr", "crictl", "skopeo", "docker", "podman", "systemctl"),
+        *(
+            "helm",
+            "kubectl",
+            "containerd",
+            "ctr",
+            "crictl",
+            "skopeo",
+            "docker",
+            "podman",
+            "nerdctl",
+            "systemctl",
+        ),
         *("apt-get", "base64", "curl", "git", "head", "pip", "sh", "sudo"),
     }
 )

@@ -59,6 +59,8 @@ class DoctorBed:
     peer_port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
     daemon: BedProcess | None = None
+    # What the daemon is started with: a test may change what it takes for granted.
+    program: Sequence[str] = PEILI
 
     @property
     def certs(self) -> Path:
@@ -123,7 +125,7 @@ class DoctorBed:
         """Starts the daemon, in the place of one that runs."""
         await self.stop()
         self.daemon = BedProcess(
-            [*PEILI, "serve", *self.flags(**other), f"--data-dir={self.folder / 'data'}", *more],
+            [*self.program, "serve", *self.flags(**other), f"--data-dir={self.folder / 'data'}", *more],
             self.folder / "daemon.log",
         )
         self.daemon.start()

@@ -23,7 +23,15 @@ from containerd.api.services.leases.v1 import leases_pb2, leases_pb2_grpc
 from containerd.api.services.namespaces.v1 import namespace_pb2, namespace_pb2_grpc
 from containerd.api.services.version.v1 import version_pb2, version_pb2_grpc
 from tests.support.containerd_filters import FilterInvalid, any_of, lookup_in
-from tests.support.fake_containerd_state import CRI_NAMESPACE, Lease, Refused, State, Subscriber, now
+from tests.support.fake_containerd_state import (
+    CRI_NAMESPACE,
+    Lease,
+    Refused,
+    State,
+    Subscriber,
+    now,
+    set_labels,
+)
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Message, Message]
@@ -114,6 +122,14 @@ class _Content(_Servicer, content_pb2_grpc.ContentServicer):
     async def Info(self, request: content_pb2.InfoRequest, context: Context) -> content_pb2.InfoResponse:
         async with _refusing(context):
             return content_pb2.InfoResponse(info=self.state.info(_namespace(context), request.digest))
+
+    async def Update(
+        self, request: content_pb2.UpdateRequest, context: Context
+    ) -> content_pb2.UpdateResponse:
+        async with _refusing(context):
+            info = self.state.info(_namespace(context), request.info.digest)
+            set_labels(request.update_mask.paths, request.info.labels, info.labels)
+            return content_pb2.UpdateResponse(info=info)
 
     async def List(
         self, request: content_pb2.ListContentRequest, context: Context
@@ -207,6 +223,15 @@ class _Images(_Servicer, images_pb2_grpc.ImagesServicer):
             if image is None:
                 raise Refused(grpc.StatusCode.NOT_FOUND, f'image "{request.name}": not found')
             return images_pb2.GetImageResponse(image=image)
+
+    async def Update(
+        self, request: images_pb2.UpdateImageRequest, context: Context
+    ) -> images_pb2.UpdateImageResponse:
+        async with _refusing(context):
+            paths = request.update_mask.paths
+            return images_pb2.UpdateImageResponse(
+                image=self.state.update_image(_namespace(context), request.image, paths)
+            )
 
     async def List(
         self, request: images_pb2.ListImagesRequest, context: Context

@@ -15,7 +15,7 @@ import hashlib
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -211,6 +211,17 @@ class State:
         stored.updated_at.CopyFrom(now())
         self.publish(namespace, "/images/update", image_events.ImageUpdate(name=image.name))
 
+    def update_image(self, namespace: str, image: images_pb2.Image, paths: Sequence[str]) -> images_pb2.Image:
+        stored = self.namespaces[namespace].images.get(image.name)
+        if stored is None:
+            raise Refused(grpc.StatusCode.NOT_FOUND, f'image "{image.name}": not found')
+        set_labels(paths, image.labels, stored.labels)
+        if "target" in paths:
+            stored.target.CopyFrom(image.target)
+        stored.updated_at.CopyFrom(now())
+        self.publish(namespace, "/images/update", image_events.ImageUpdate(name=image.name))
+        return stored
+
     def delete_image(self, namespace: str, name: str) -> None:
         if self.namespaces[namespace].images.pop(name, None) is None:
             raise Refused(grpc.StatusCode.NOT_FOUND, f'image "{name}": not found')
@@ -294,6 +305,13 @@ class State:
             yield digest
             labels = namespace.content[digest].labels
             waiting += [value for key, value in labels.items() if key.startswith(REFERS)]
+
+
+def set_labels(paths: Sequence[str], given: Mapping[str, str], stored: MutableMapping[str, str]) -> None:
+    for path in paths:
+        if path.startswith("labels."):
+            key = path.removeprefix("labels.")
+            stored[key] = given[key]
 
 
 def now() -> Timestamp:

@@ -19,6 +19,8 @@ from typing import Any, Final, Self
 from tests.support.bed_process import BedProcess
 
 TOKEN: Final = "tests-only"
+# Of a member of the group of docs/doctor-rights.yaml, who has no other right.
+LOOKER_TOKEN: Final = "looker-only"
 # Ready after four seconds; the machine may be busy.
 READY_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.1
@@ -40,7 +42,9 @@ class KubeBed:
         self.kubeconfig = folder / "kubeconfig"
         client, peer, self._port = _free_ports(3)
         etcd_url = f"http://127.0.0.1:{client}"
-        (folder / "tokens").write_text(f"{TOKEN},tests,tests,system:masters\n")
+        (folder / "tokens").write_text(
+            f"{TOKEN},tests,tests,system:masters\n{LOOKER_TOKEN},looker,looker,peili-doctors\n"
+        )
         key = folder / "accounts.key"
         subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
         self._etcd = BedProcess(

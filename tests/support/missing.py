@@ -17,6 +17,8 @@ NO_TOOLS: Final = "no-tools"
 NO_CGROUPS: Final = "no-cgroups"
 # kube-apiserver, which takes minutes to build and is made on demand only.
 NO_KUBE_APISERVER: Final = "no-kube-apiserver"
+# Programs of `make client-tools`, likewise.
+NO_CLIENT_TOOLS: Final = "no-client-tools"
 # A skip that carries no code at all, made by a bare pytest.skip or skipif.
 UNCODED: Final = "uncoded"
 

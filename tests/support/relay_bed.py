@@ -8,7 +8,7 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -99,6 +99,7 @@ async def relay_bed(
     limits: RelayLimits | None = None,
     quota_bytes: int = QUOTA_BYTES,
     redirect_places: Sequence[Place] = (),
+    keep: Callable[[Digest, int, int], None] | None = None,
 ) -> AsyncIterator[RelayBed]:
     """`base` as `Endpoint.base`; `redirect_places`: on loopback, where the origin may send us."""
     clock = SkippingClock()
@@ -122,7 +123,7 @@ async def relay_bed(
         def count_bytes(count: int) -> None:
             bed.received_bytes += count
 
-        ports = RelayPorts(origin, spool, discard_ingest, count_bytes, clock, random.Random(4))
+        ports = RelayPorts(origin, spool, discard_ingest, count_bytes, clock, random.Random(4), keep=keep)
         bed = RelayBed(Relay(ports, limits), clock, spool, folder / "spool", discarded)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(bed.relay.run())

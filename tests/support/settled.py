@@ -29,3 +29,5 @@ def settled(command: Command, values: Values) -> resolve.Resolved[Any]:
             return resolve.asking(values)
         case Command.DOCTOR:
             return resolve.doctor(values, AROUND)
+        case Command.IMPORT | Command.EXPORT:
+            return resolve.archive(values, AROUND)

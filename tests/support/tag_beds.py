@@ -6,16 +6,17 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from containerd.client import Client
+from containerd.errors import AlreadyExists
 from containerd.types import Descriptor
 from mirror.oci.digest import Digest
 from mirror.store.containerd_tags import ContainerdTags
 from mirror.tags.base import OwnTag, TagName
-from mirror.tags.image_name import parse_tag_name
+from mirror.tags.image_name import IMPORTED_LABEL, parse_tag_name
 from mirror.tags.source import OwnTags, TagGone, TagSet, TagsLost, TagSource
 from tests.support.containerd_calls import GC_ROOT, Runtime, add_blob
 from tests.support.fake_containerd import FakeContainerd
@@ -42,7 +43,11 @@ class TagBed(Protocol):
         ...
 
     async def build(self, name: str, image: Image) -> None:
-        """As a local build or an import leaves it."""
+        """As a local build or an import by others leaves it."""
+        ...
+
+    async def bring(self, name: str, image: Image) -> None:
+        """As `peili import` leaves it."""
         ...
 
     async def rename(self, name: str, to: str) -> None:
@@ -64,6 +69,10 @@ class MemoryTagBed:
 
     async def build(self, name: str, image: Image) -> None:
         del name, image  # no source tells of these
+
+    async def bring(self, name: str, image: Image) -> None:
+        digest = Digest.parse(image.manifest.digest)
+        self.source.put(OwnTag(tag_of(self, name), digest, time.time(), is_imported=True))
 
     async def rename(self, name: str, to: str) -> None:
         del name, to
@@ -97,11 +106,23 @@ class ContainerdTagBed:
         await self.client.cri.pull_image(reference, deadline_s=DEADLINE_S)
 
     async def build(self, name: str, image: Image) -> None:
+        await self._put(name, image, {})
+
+    async def bring(self, name: str, image: Image) -> None:
+        await self._put(name, image, {IMPORTED_LABEL: image.manifest.digest})
+
+    async def _put(self, name: str, image: Image, labels: dict[str, str]) -> None:
+        """A name that is there keeps its labels, as it does when others than we move it."""
+        content, images = self.client.content(NAMESPACE), self.client.images(NAMESPACE)
         for blob in image:
-            await add_blob(self.client.content(NAMESPACE), blob.content, GC_ROOT)
+            with suppress(AlreadyExists):
+                await add_blob(content, blob.content, GC_ROOT)
         manifest = image.manifest
         target = Descriptor(manifest.media_type, manifest.digest, len(manifest.content), {})
-        await self.client.images(NAMESPACE).create(f"{self.registry}/{name}", target)
+        try:
+            await images.create(f"{self.registry}/{name}", target, labels)
+        except AlreadyExists:
+            await images.update(f"{self.registry}/{name}", target, labels)
 
     async def rename(self, name: str, to: str) -> None:
         images = self.client.images(NAMESPACE)

@@ -3,7 +3,8 @@
 To its own containerd it is as good as any, so that it comes to hold images, and says so.
 
 stall: nothing follows the first bytes, and the connection stays. truncate: it ends after half of what was asked for.
-lie: a 404 for what it says it holds. corrupt: one byte of each piece is another.
+lie: a 404 for what it says it holds. corrupt: one byte of each piece is another. corrupt-layers: the same, but what
+is smaller than a piece, as manifests are, is right.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mirror.web import body
 
 HOWS: Final = ("stall", "truncate", "lie", "corrupt")
 FIRST_BYTES: Final = 16 * 1024
+CORRUPT_LAYERS: Final = "corrupt-layers"
 # Below the smallest piece: none is whole.
 CORRUPT_EVERY_BYTES: Final = 128 * 1024
 
@@ -55,6 +57,13 @@ async def _corrupt(
     return span.length_bytes
 
 
+async def _corrupt_layers(
+    request: web.Request, response: web.StreamResponse, descriptor: int, span: ByteSpan
+) -> int:
+    is_large = os.fstat(descriptor).st_size >= CORRUPT_EVERY_BYTES
+    return await (_corrupt if is_large else _send)(request, response, descriptor, span)
+
+
 async def _absent(server: PeerServer, request: web.Request) -> web.StreamResponse:
     return body.error_response(ErrorCode.BLOB_UNKNOWN, "not here", head=request.method == "HEAD")
 
@@ -68,7 +77,12 @@ def turn(how: str) -> None:
     if how == "lie":
         setattr(PeerServer, "_blob", _absent)  # noqa: B010
         return
-    wicked = {"stall": _stall, "truncate": _truncate, "corrupt": _corrupt}[how]
+    wicked = {
+        "stall": _stall,
+        "truncate": _truncate,
+        "corrupt": _corrupt,
+        CORRUPT_LAYERS: _corrupt_layers,
+    }[how]
 
     async def send(
         request: web.Request, response: web.StreamResponse, descriptor: int, span: ByteSpan

@@ -44,7 +44,7 @@ def test_a_tool_that_is_not_there_is_named_with_what_mends_it(tmp_path: Path) ->
         NO_TOOLS,
         NO_DEBIAN_SOURCES,
     ]
-    with pytest.raises(ValueError, match=r"no recipe for 'ngnix'; there are containerd-1\.6"):
+    with pytest.raises(ValueError, match=r"no recipe for 'ngnix'; there are conmon, containerd-1\.6"):
         tool("ngnix")
 
 

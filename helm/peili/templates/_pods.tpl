@@ -102,6 +102,8 @@ affinity:
 {{- define "peili.containerBasics" -}}
 image: {{ include "peili.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
+# Why it ended is seen without its log.
+terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   {{- toYaml .Values.securityContext | nindent 2 }}
 resources:

@@ -208,10 +208,19 @@ def test_without_default(certs: Path) -> None:
 
 
 def test_registries_with_directory(certs: Path) -> None:
-    for name in ("docker.io", "reg.test_5000_", "10.0.0.1", "localhost:5000", "_default", "junk", "_peili"):
+    for name in (
+        "docker.io",
+        "reg.test_5000_",
+        "10.0.0.1",
+        "localhost:5000",
+        "127.0.0.1:1",
+        "_default",
+        "junk",
+        "_peili",
+    ):
         (certs / name).mkdir()
     (certs / "quay.io").write_text("a file")
-    assert registries_with_directory(certs) == ("docker.io", "reg.test:5000")
+    assert registries_with_directory(certs) == ("10.0.0.1", "docker.io", "reg.test:5000")
     assert registries_with_directory(certs / "not there") == ()
 
 

@@ -142,3 +142,28 @@ def test_the_offset_is_one_that_somebody_told(told: list[tuple[int, int]]) -> No
     for node, ahead_ms in told:
         clock.corrected(bytes([node]), sent_ms(0) + ahead_ms, WALL_S)
     assert clock.offset_ms in {0} | {ahead_ms for _, ahead_ms in told}
+
+
+@pytest.mark.parametrize("ahead_s", [-90.0, -6.0, 6.0, 90.0, 3600.0])
+def test_what_is_borne_is_seen_as_well_as_what_is_corrected(ahead_s: float) -> None:
+    clock = Clock(PARAMS)
+    assert clock.seen_ms(WALL_S) == 0
+    if clock.is_fresh(sent_ms(ahead_s), WALL_S):
+        clock.agreed(b"a", sent_ms(ahead_s), WALL_S)
+        clock.agreed(b"b", sent_ms(ahead_s), WALL_S)
+        assert clock.offset_ms == 0
+    else:
+        assert clock.corrected(b"a", sent_ms(ahead_s), WALL_S)
+        assert clock.corrected(b"b", sent_ms(ahead_s), WALL_S) is False
+    assert clock.seen_ms(WALL_S) == ahead_s * 1000
+    # Once the host's clock is right, what was heard by the wrong one is of no use for long.
+    later_s = WALL_S + PARAMS.freshness_s + 1
+    assert clock.seen_ms(later_s) == clock.offset_ms
+
+
+def test_one_wrong_member_of_three_is_not_ours() -> None:
+    clock = Clock(PARAMS)
+    for second in range(2):
+        clock.agreed(b"right", sent_ms(0, WALL_S + second), WALL_S + second)
+        clock.agreed(b"wrong", sent_ms(90, WALL_S + second), WALL_S + second)
+    assert clock.seen_ms(WALL_S + 1) == 0

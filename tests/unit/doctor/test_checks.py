@@ -18,8 +18,10 @@ from mirror.doctor.facts import (
     HostsFacts,
     HostsFile,
     ListenFacts,
+    PeerReach,
     Port,
     PulledImage,
+    Reach,
 )
 from mirror.doctor.finding import NOTES, Code, Finding, Level
 from mirror.doctor.report import document, lines, problem_count
@@ -36,6 +38,8 @@ ASKED = Asked(
     29020,
     True,
     "http://127.0.0.1:29020",
+    "127.0.0.1:29020",
+    False,
     29021,
     "127.0.0.1:29022",
     29022,
@@ -78,6 +82,11 @@ def listen(**more: object) -> Facts:
 
 def daemon(**more: object) -> Facts:
     return replace(HEALTHY, daemon=replace(DAEMON, **more))  # type: ignore[arg-type]
+
+
+def reaching(is_member: bool, *reaches: Reach) -> Facts:
+    found = [PeerReach(f"10.0.0.{number}:29021", is_member, one) for number, one in enumerate(reaches, 1)]
+    return replace(HEALTHY, peers=tuple(found))
 
 
 def asked(facts: Facts = HEALTHY, **more: object) -> Facts:
@@ -131,6 +140,7 @@ PLANTED: list[tuple[Code, Facts, str]] = [
     (Code.DAEMON_NOT_READY, daemon(unready=("containerd is away",)), "mend what it names"),
     (Code.DAEMON_TROUBLE, daemon(trouble="no such name"), "mend what it names"),
     (Code.NO_PEERS, daemon(members=0, trouble="nobody answers at x"), "--cluster-secret-file"),
+    (Code.PEER_PORT_BLOCKED, reaching(True, Reach.REACHED, Reach.DROPPED), "TCP and UDP"),
     (Code.NO_BOOTSTRAP, daemon(members=0, bootstrap=()), "--bootstrap"),
     (Code.SECRET_MISMATCH, daemon(members=0, bootstrap=None, refused={"foreign": 2}), "sha256sum"),
     (Code.SECRET_MISMATCH, daemon(members=0, bootstrap=None, refused={"mac": 1}), "sha256sum"),
@@ -179,7 +189,7 @@ def test_every_code_is_planted() -> None:
         hosts(replace(OURS, directory="ghcr.io"), HostsFile("quay.io", False, first_host="http://10.0.0.1")),
         # Nor what the operator's own _default serves.
         hosts(replace(OURS, directory="ghcr.io"), HostsFile("_default", False), HostsFile("quay.io", False)),
-        hosts(OURS, HostsFile("localhost:5000", False, is_address=True)),
+        hosts(OURS, HostsFile("localhost:5000", False, is_loopback=True)),
         # The network of nobody can be seen; it was asked for to listen elsewhere.
         containerd(network=None),
         listen(network=None),
@@ -202,6 +212,11 @@ def test_every_code_is_planted() -> None:
             HostsFile("ghcr.io", False, first_host="http://127.0.0.1:29020/v2"),
             is_configured=False,
         ),
+        # A port that is forwarded to the daemon: it must end at an address that others may reach.
+        asked(listen(bound=("0.0.0.0",)), is_forwarded=True),
+        # One that is starting again, and a first peer that is away while others are known.
+        reaching(True, Reach.REACHED, Reach.REFUSED),
+        reaching(False, Reach.DROPPED),
         # Another registry is not mirrored.
         asked(containerd(pulled=PULLED), mirrors=("quay.io",)),
     ],
@@ -211,10 +226,12 @@ def test_what_is_no_fault(facts: Facts) -> None:
 
 
 def test_an_address_that_the_operator_named_is_shadowed_as_any_other() -> None:
-    facts = asked(hosts(OURS, HostsFile("10.0.0.1:5000", False, is_address=True)), mirrors=("10.0.0.1:5000",))
+    facts = asked(
+        hosts(OURS, HostsFile("127.0.0.1:5000", False, is_loopback=True)), mirrors=("127.0.0.1:5000",)
+    )
     (finding,) = diagnose(facts)
     assert finding.code is Code.HOSTS_SHADOWED
-    assert finding.mend == ("peili configure --mirror 10.0.0.1:5000",)
+    assert finding.mend == ("peili configure --mirror 127.0.0.1:5000",)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +254,7 @@ def test_a_mend_gives_what_is_not_the_default() -> None:
     assert defaults == (STOCK_SOCK, DEFAULT_HOSTS_DIR, DEFAULT_REGISTRY_ADDR)
     facts = replace(HEALTHY, hosts=HostsFacts(True))
     assert diagnose(facts)[0].mend == ("peili configure",)
-    other = asked(facts, sock="/c.sock", hosts_dir="/d", registry_addr="127.0.0.1:1")
+    other = asked(facts, sock="/c.sock", hosts_dir="/d", configured_addr="127.0.0.1:1")
     # containerd is told of another directory than /d, too.
     assert diagnose(other)[-1].mend == (
         "peili configure --hosts-dir /d --registry-addr 127.0.0.1:1 --containerd-sock /c.sock",
@@ -302,6 +319,21 @@ def test_why_there_are_no_peers_is_told_in_the_daemons_words_if_it_has_some() ->
 
 
 @pytest.mark.parametrize(
+    ("reaches", "codes", "evidence"),
+    [
+        ((Reach.REACHED, Reach.DROPPED), ["no-peers"], "10.0.0.1:29021 accept TCP: UDP is dropped"),
+        ((Reach.REFUSED,), ["no-peers"], "10.0.0.1:29021 refuse TCP: no daemon listens"),
+        ((Reach.DROPPED, Reach.DROPPED), ["no-peers", "peer-port-blocked"], "no members by static:"),
+    ],
+)
+def test_what_tcp_tells_of_first_peers_where_nobody_is_known(
+    reaches: tuple[Reach, ...], codes: list[str], evidence: str
+) -> None:
+    found = diagnose(replace(reaching(False, *reaches), daemon=replace(DAEMON, members=0)))
+    assert [one.code.value for one in found] == codes and evidence in found[0].evidence
+
+
+@pytest.mark.parametrize(
     ("facts", "evidence"),
     [
         (replace(HEALTHY, hosts=HostsFacts(False)), "there is no such directory"),
@@ -335,7 +367,7 @@ def test_the_document_has_its_keys() -> None:
     }
 
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "doctor.md").read_text()
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "doctor.md").read_text().partition("## A cluster")[0]
 
 
 def test_the_page_lists_every_code_with_its_level_and_a_mend() -> None:

@@ -15,6 +15,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 
 DOCTOR_PURE = (
+    "cluster/agreement_checks",
+    "cluster/diagnosis",
+    "cluster/facts",
+    "cluster/finding",
+    "cluster/host_checks",
+    "cluster/network_checks",
+    "cluster/node_checks",
+    "cluster/objects",
+    "cluster/placement",
+    "cluster/pod_checks",
+    "cluster/port",
+    "cluster/report",
+    "cluster/told",
     "containerd_checks",
     "daemon_checks",
     "diagnosis",
@@ -31,12 +44,25 @@ HOST_PURE = (
     "config_path",
     "distribution",
     "docker_info",
+    "errors",
     "facts",
     "found",
     "plan",
     "rancher",
     "refusals",
     "registries_yaml",
+    "unit",
+    "unit_words",
+)
+ARCHIVE_PURE = (
+    "archive_files",
+    "documents",
+    "errors",
+    "gc_labels",
+    "image_tree",
+    "names",
+    "selection",
+    "tar_header",
 )
 # Modules that decide: no clock, no sockets, no files, no randomness of their own.
 PURE = [
@@ -57,6 +83,7 @@ PURE = [
             "mirror/admin/peer_list.py",
             "mirror/admin/schemas.py",
             "mirror/advertise/inventory.py",
+            *(f"mirror/archive/{name}.py" for name in ARCHIVE_PURE),
             "mirror/cleanup/rounds.py",
             "mirror/discovery/base.py",
             "mirror/origin/addresses.py",
@@ -262,7 +289,7 @@ def test_tasks_are_made_in_task_groups_only() -> None:
     assert found == []
 
 
-LOCKS = ("run.txt", "dev.txt")
+LOCKS = ("run.txt", "cluster.txt", "dev.txt")
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -282,7 +309,20 @@ def test_the_dev_lock_holds_the_run_lock() -> None:
             re.findall(r"^([a-z0-9-]+==[^ ;]+)", (ROOT / "requirements" / name).read_text(), re.MULTILINE)
         )
 
-    assert pins("run.txt") <= pins("dev.txt")
+    assert pins("run.txt") <= pins("cluster.txt") <= pins("dev.txt")
+
+
+def test_only_the_doctor_of_a_cluster_needs_the_extra() -> None:
+    """126 MB on disk and a second of import: neither the daemon nor its image, which is made of run.txt, has it."""
+    users = [
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if path.relative_to(ROOT).parts[0] != "tests"
+        and any(name.split(".")[0] == "kubernetes" for name, _ in imports(ast.parse(path.read_text())))
+    ]
+    assert users == ["mirror/doctor/cluster/api.py"]
+    has = {name: "\nkubernetes==" in (ROOT / "requirements" / name).read_text() for name in LOCKS}
+    assert has == {"run.txt": False, "cluster.txt": True, "dev.txt": True}
 
 
 def test_the_locks_hold_every_dependency_that_is_named() -> None:
@@ -312,7 +352,9 @@ def test_the_running_daemon_carries_no_ballast() -> None:
         # `peili up` alone reads it.
         "yaml",
     ]
-    carried = "mirror.cli.serve, mirror.daemon, mirror.cli.doctor, mirror.doctor.gather"
+    carried = (
+        "mirror.cli.serve, mirror.daemon, mirror.cli.doctor, mirror.doctor.gather, mirror.cli.cluster_doctor"
+    )
     script = f"import {carried}, sys; print([n for n in {ballast} if n in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True

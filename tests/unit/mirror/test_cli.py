@@ -23,6 +23,10 @@ from mirror.settings.table import settings_of
 from mirror.version import VERSION
 
 ASKING = ["status", "peers", "images"]
+OTHERS = {
+    Command.IMPORT: ["paths", "--name", "--json"],
+    Command.EXPORT: ["images", "-o", "--output", "--platform", "--json"],
+}
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -65,7 +69,18 @@ def test_help_lists_every_command_without_loading_one(monkeypatch: pytest.Monkey
     result = invoke("--help")
     assert result.exit_code == 0
     listed = [line.split()[0] for line in result.output.partition("Commands:\n")[2].splitlines() if line]
-    assert listed == ["demo", "serve", "configure", "cleanup", "cleanup-wait", *ASKING, "doctor", "version"]
+    assert listed == [
+        "demo",
+        "serve",
+        "configure",
+        "cleanup",
+        "cleanup-wait",
+        *ASKING,
+        "import",
+        "export",
+        "doctor",
+        "version",
+    ]
 
 
 @pytest.mark.parametrize("command", Command)
@@ -81,8 +96,10 @@ def test_every_setting_of_a_command_is_a_flag_of_it(command: Command) -> None:
     loaded = peili.get_command(click.Context(peili), command)
     assert loaded is not None
     flags = [option for parameter in loaded.params for option in parameter.opts]
-    # --json is about the output: no setting of the daemon, and no variable.
-    more = ["--json"] if command in (*ASKING, Command.DOCTOR) else []
+    # What is about this call alone, such as --json: no setting of the daemon, and no variable.
+    more = OTHERS.get(command, ["--json"] if command in (*ASKING, Command.DOCTOR) else [])
+    if command is Command.DOCTOR:
+        more += ["--cluster", "--context", "--kubeconfig", "--namespace", "--release"]
     assert flags == [setting.flag for setting in settings_of(command)] + more
 
 

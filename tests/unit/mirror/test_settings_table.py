@@ -30,7 +30,7 @@ from tests.support.settled import settled
 REPOSITORY = Path(__file__).parents[3]
 EACH = [(setting, command) for setting in TABLE for command in Command if command in setting.commands]
 # What must be chosen for a setting to mean anything.
-NEEDS: dict[str, Flags] = {"store-dir": {"store": "directory"}}
+NEEDS: dict[str, Flags] = {"store-dir": {"store": "directory"}, "data-dir": {"store": "directory"}}
 
 
 def settle(command: Command, flags: Flags, environment: dict[str, str]) -> object:

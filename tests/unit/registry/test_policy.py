@@ -41,6 +41,15 @@ def test_a_filter_sees_the_tag() -> None:
         ("containerd/v2.2.0", True),
         ("containerd/10.0.0", True),
         ("docker/28.2.2", False),
+        (
+            "docker/28.5.2+dfsg4 go/go1.27.1 os/linux arch/amd64 containerd-client/2.1.9+unknown storage-driver/x",
+            True,
+        ),
+        (
+            "docker/27.0.0 go/go1.21 os/linux arch/amd64 containerd-client/1.7.18+unknown storage-driver/x",
+            False,
+        ),
+        ("other/1 containerd-client/2.1.9", False),
         ("", False),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +50,30 @@ def test_what_is_announced_depends_on_the_policy() -> None:
         made.handle(listed(tag(PUBLIC), tag(PRIVATE), tag(NAMED)))
         assert made.changes(is_public) == commands
         assert made.own(tag(PRIVATE).name) == tag(PRIVATE), "known here, whatever others are told"
+
+
+def test_what_was_imported_is_a_record_under_peers_alone() -> None:
+    """Even of a repository that is public, or named: no registry has said where the tag points."""
+    brought = [replace(tag(one), is_imported=True) for one in (PUBLIC, NAMED)]
+    for policy in TagPolicy:
+        made = inventory(policy)
+        made.handle(listed(*brought))
+        is_record = policy is TagPolicy.PEERS
+        assert made.changes(is_public) == ([Announce(keys(PUBLIC, NAMED))] if is_record else [])
+        assert made.own(brought[0].name) == (brought[0] if is_record else None)
+        assert made.newest(PUBLIC) == (brought[0].name if is_record else None)
+        assert not made.to_be_known()
+
+
+def test_an_import_takes_the_place_of_what_was_pulled() -> None:
+    for policy, withdrawn in ((TagPolicy.UPSTREAM, [Withdraw(keys(PUBLIC))]), (TagPolicy.PEERS, [])):
+        made = inventory(policy)
+        made.handle(listed(tag(PUBLIC)))
+        made.changes(is_public)
+        brought = replace(tag(PUBLIC), digest=Digest.of(b"other"), is_imported=True)
+        made.handle(TagSet(brought))
+        assert made.changes(is_public) == withdrawn
+        assert made.own(brought.name) == (None if withdrawn else brought)
 
 
 def test_only_where_it_matters_it_is_to_be_known() -> None:

@@ -33,6 +33,7 @@ class ContentStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ContentAsyncStub: ...
     Info: _grpc.UnaryUnaryMultiCallable[_content_pb2.InfoRequest, _content_pb2.InfoResponse]
+    Update: _grpc.UnaryUnaryMultiCallable[_content_pb2.UpdateRequest, _content_pb2.UpdateResponse]
     List: _grpc.UnaryStreamMultiCallable[_content_pb2.ListContentRequest, _content_pb2.ListContentResponse]
     Delete: _grpc.UnaryUnaryMultiCallable[_content_pb2.DeleteContentRequest, _empty_pb2.Empty]
     Read: _grpc.UnaryStreamMultiCallable[_content_pb2.ReadContentRequest, _content_pb2.ReadContentResponse]
@@ -44,6 +45,7 @@ class ContentStub:
 class ContentAsyncStub(ContentStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Info: _aio.UnaryUnaryMultiCallable[_content_pb2.InfoRequest, _content_pb2.InfoResponse]  # type: ignore[assignment]
+    Update: _aio.UnaryUnaryMultiCallable[_content_pb2.UpdateRequest, _content_pb2.UpdateResponse]  # type: ignore[assignment]
     List: _aio.UnaryStreamMultiCallable[_content_pb2.ListContentRequest, _content_pb2.ListContentResponse]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_content_pb2.DeleteContentRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     Read: _aio.UnaryStreamMultiCallable[_content_pb2.ReadContentRequest, _content_pb2.ReadContentResponse]  # type: ignore[assignment]
@@ -58,6 +60,13 @@ class ContentServicer(metaclass=_abc_1.ABCMeta):
         request: _content_pb2.InfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_content_pb2.InfoResponse, _abc.Awaitable[_content_pb2.InfoResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Update(
+        self,
+        request: _content_pb2.UpdateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_content_pb2.UpdateResponse, _abc.Awaitable[_content_pb2.UpdateResponse]]: ...
 
     @_abc_1.abstractmethod
     def List(

@@ -50,6 +50,11 @@ class ImagesStub:
                 request_serializer=containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.CreateImageRequest.SerializeToString,
                 response_deserializer=containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.CreateImageResponse.FromString,
                 _registered_method=True)
+        self.Update = channel.unary_unary(
+                '/containerd.services.images.v1.Images/Update',
+                request_serializer=containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.UpdateImageRequest.SerializeToString,
+                response_deserializer=containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.UpdateImageResponse.FromString,
+                _registered_method=True)
         self.Delete = channel.unary_unary(
                 '/containerd.services.images.v1.Images/Delete',
                 request_serializer=containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.DeleteImageRequest.SerializeToString,
@@ -78,6 +83,12 @@ class ImagesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Update(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Delete(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -101,6 +112,11 @@ def add_ImagesServicer_to_server(servicer, server):
                     servicer.Create,
                     request_deserializer=containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.CreateImageRequest.FromString,
                     response_serializer=containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.CreateImageResponse.SerializeToString,
+            ),
+            'Update': grpc.unary_unary_rpc_method_handler(
+                    servicer.Update,
+                    request_deserializer=containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.UpdateImageRequest.FromString,
+                    response_serializer=containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.UpdateImageResponse.SerializeToString,
             ),
             'Delete': grpc.unary_unary_rpc_method_handler(
                     servicer.Delete,
@@ -189,6 +205,33 @@ class Images:
             '/containerd.services.images.v1.Images/Create',
             containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.CreateImageRequest.SerializeToString,
             containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.CreateImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Update(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/containerd.services.images.v1.Images/Update',
+            containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.UpdateImageRequest.SerializeToString,
+            containerd_dot_api_dot_services_dot_images_dot_v1_dot_images__pb2.UpdateImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

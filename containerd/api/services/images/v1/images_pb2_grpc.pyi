@@ -35,6 +35,7 @@ class ImagesStub:
     Get: _grpc.UnaryUnaryMultiCallable[_images_pb2.GetImageRequest, _images_pb2.GetImageResponse]
     List: _grpc.UnaryUnaryMultiCallable[_images_pb2.ListImagesRequest, _images_pb2.ListImagesResponse]
     Create: _grpc.UnaryUnaryMultiCallable[_images_pb2.CreateImageRequest, _images_pb2.CreateImageResponse]
+    Update: _grpc.UnaryUnaryMultiCallable[_images_pb2.UpdateImageRequest, _images_pb2.UpdateImageResponse]
     Delete: _grpc.UnaryUnaryMultiCallable[_images_pb2.DeleteImageRequest, _empty_pb2.Empty]
 
 @_typing.type_check_only
@@ -43,6 +44,7 @@ class ImagesAsyncStub(ImagesStub):
     Get: _aio.UnaryUnaryMultiCallable[_images_pb2.GetImageRequest, _images_pb2.GetImageResponse]  # type: ignore[assignment]
     List: _aio.UnaryUnaryMultiCallable[_images_pb2.ListImagesRequest, _images_pb2.ListImagesResponse]  # type: ignore[assignment]
     Create: _aio.UnaryUnaryMultiCallable[_images_pb2.CreateImageRequest, _images_pb2.CreateImageResponse]  # type: ignore[assignment]
+    Update: _aio.UnaryUnaryMultiCallable[_images_pb2.UpdateImageRequest, _images_pb2.UpdateImageResponse]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_images_pb2.DeleteImageRequest, _empty_pb2.Empty]  # type: ignore[assignment]
 
 class ImagesServicer(metaclass=_abc_1.ABCMeta):
@@ -66,6 +68,13 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         request: _images_pb2.CreateImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_images_pb2.CreateImageResponse, _abc.Awaitable[_images_pb2.CreateImageResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Update(
+        self,
+        request: _images_pb2.UpdateImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.UpdateImageResponse, _abc.Awaitable[_images_pb2.UpdateImageResponse]]: ...
 
     @_abc_1.abstractmethod
     def Delete(
