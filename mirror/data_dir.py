@@ -38,4 +38,23 @@ def owned(data_dir: Path) -> Iterator[None]:
             raise DataDirTaken(
                 f"{data_dir} is in use by another daemon; stop it, or give this one another --data-dir"
             ) from exc
+        # For `daemon_pid`.
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
         yield
+
+
+def daemon_pid(data_dir: Path) -> int | None:
+    """Of the daemon that has the directory now, in its own process namespace. None: there is none."""
+    try:
+        file = (data_dir / LOCK_FILE).open("rb")
+    except OSError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = file.read()
+            return int(text) if text.isdigit() else None
+    return None

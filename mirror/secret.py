@@ -75,6 +75,12 @@ class ClusterSecret:
             )
         return ClusterSecret(tuple(_secret(line, number, name) for number, line in enumerate(lines, 1)))
 
+    @staticmethod
+    def line(secret: bytes) -> bytes:
+        """As it stands in the file."""
+        assert len(secret) == SECRET_BYTES
+        return base64.b64encode(secret) + b"\n"
+
     def subkeys(self, use: str, cluster: str) -> tuple[Subkey, ...]:
         """One subkey for each secret, the signing one first. `use` is at most 8 ASCII characters."""
         person = use.encode("ascii")

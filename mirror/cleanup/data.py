@@ -5,6 +5,7 @@ Rules
 2. Nothing is removed while a daemon has the directory: its lock is waited for, and held until the end.
 3. No symbolic link is followed: one in the directory is removed itself, a directory that is one is refused.
 4. A crash at any point leaves something that the next run takes away.
+5. What `peili up` must know to give the host back is not thrown away before that.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from mirror.data_dir import LOCK_FILE
 from mirror.errors import MirrorError
+from mirror.host.ledger import LEDGER_FILE
 
 # A daemon that was told to stop drains for ten seconds and leaves in two; after thirty Kubernetes kills it.
 LOCK_WAIT_S = 40.0
@@ -27,7 +29,7 @@ LOCK_WAIT_S = 40.0
 _LOCK_POLL_S = 0.1
 
 # What the daemon makes in its data directory; a test compares this with the modules that do.
-FILES = ("node.json", "origins.json", "peers.msgpack", "records.msgpack")
+FILES = ("host.json", "node.json", "origins.json", "peers.msgpack", "records.msgpack", "secret")
 FOLDERS = ("cache", "spool", "store")
 # Of a file that could not be read and was set aside.
 _ASIDE = ".damaged"
@@ -52,9 +54,14 @@ def is_ours(name: str) -> bool:
     return any(name == file + _ASIDE or name.startswith(f".{file}.") for file in FILES)
 
 
-def remove(data_dir: Path) -> Removal:
-    """Idempotent. A mount point is emptied and stays. Raises: DataDirKept."""
+def remove(data_dir: Path, *, is_given_back: bool = False) -> Removal:
+    """Idempotent. A mount point is emptied and stays. `is_given_back`: the host is, where `peili up` had it. Raises:
+    DataDirKept."""
     try:
+        if not is_given_back and (data_dir / LEDGER_FILE).exists():
+            raise DataDirKept(
+                f"{data_dir} says what peili up changed on this host: peili down undoes that, and removes it"
+            )
         return _remove(data_dir)
     except OSError as exc:
         raise DataDirKept(
@@ -98,8 +105,10 @@ def _empty(data_dir: Path, directory: int) -> None:
         _hold(lock, data_dir)
         # Listed only now: a daemon writes what it knows as it ends.
         names = os.listdir(directory)
-        # The lock goes last: a directory without one is not taken for ours.
-        for name in sorted(filter(is_ours, names), key=lambda name: name == LOCK_FILE):
+        # The lock goes last: a directory without one is not taken for ours. Before it the ledger, without which nobody
+        # would come back.
+        last = (LEDGER_FILE, LOCK_FILE)
+        for name in sorted(filter(is_ours, names), key=lambda name: last.index(name) if name in last else -1):
             if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
                 shutil.rmtree(name, dir_fd=directory)
             else:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import click
 
 from mirror.cli.admin_client import ask, read
+from mirror.cli.after_up import with_what_up_found
 from mirror.cli.options import command, print_warnings
 from mirror.settings import load, resolve
 from mirror.settings.load import Flags
@@ -26,7 +27,7 @@ def asking_command(
 
     def run(flags: Flags) -> int:
         """Raises: SettingsError, DaemonUnheard."""
-        resolved = resolve.asking(load.read(kind, flags, os.environ))
+        resolved = resolve.asking(load.read(kind, with_what_up_found(kind, flags), os.environ))
         print_warnings(resolved.warnings)
         address = resolved.settings.admin_addr
         body = ask(address, path)

@@ -8,6 +8,7 @@ import os
 
 import click
 
+from mirror.cli.after_up import with_what_up_found
 from mirror.cli.cluster_doctor import ClusterFlags, run_cluster
 from mirror.cli.options import epilog, options, print_warnings
 from mirror.settings import load, machine, resolve
@@ -31,6 +32,7 @@ def run(
     _check_together(of_cluster, cluster, flags)
     if of_cluster:
         return EXIT_FOUND if run_cluster(cluster, as_json=as_json) else 0
+    flags = dict(with_what_up_found(Command.DOCTOR, flags))
     resolved = resolve.doctor(load.read(Command.DOCTOR, flags, os.environ), machine.surroundings())
     print_warnings(resolved.warnings)
 

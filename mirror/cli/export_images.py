@@ -13,6 +13,7 @@ from mirror.archive.export_plan import plan_export
 from mirror.archive.image_source import ImageSource
 from mirror.archive.results import Done
 from mirror.archive.selection import Choice, parse_choice
+from mirror.cli.after_up import with_what_up_found
 from mirror.cli.archives import progress, show_document, show_lines, warn_of_absent
 from mirror.cli.options import command, print_warnings
 from mirror.errors import SettingsError
@@ -31,7 +32,7 @@ def run(flags: Flags) -> int:
     """Raises: SettingsError, ArchiveInvalid, ImageNameInvalid, ImageAbsent, ExportFailed, ContainerdError."""
     given = click.get_current_context().params
     resolved = resolve.archive(
-        load.read(Command.EXPORT, flags, os.environ),
+        load.read(Command.EXPORT, with_what_up_found(Command.EXPORT, flags), os.environ),
         machine.surroundings(),
     )
     print_warnings(resolved.warnings)

@@ -9,6 +9,7 @@ import os
 import click
 
 from mirror.archive.import_plan import named
+from mirror.cli.after_up import with_what_up_found
 from mirror.cli.archives import progress, show_document, show_lines, warn_of_absent
 from mirror.cli.options import command, print_warnings
 from mirror.settings import load, machine, resolve
@@ -26,7 +27,7 @@ def run(flags: Flags) -> int:
     from mirror.archive.reading import plan_import
 
     given = click.get_current_context().params
-    values = load.read(Command.IMPORT, flags, os.environ)
+    values = load.read(Command.IMPORT, with_what_up_found(Command.IMPORT, flags), os.environ)
     resolved = resolve.archive(values, machine.surroundings())
     print_warnings(resolved.warnings)
     settings = resolved.settings

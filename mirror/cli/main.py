@@ -24,6 +24,8 @@ EXIT_USAGE = 2
 # Name: (module, attribute, what `--help` says), in the order of `--help`.
 _COMMANDS = {
     "demo": ("mirror.cli.demo", "demo", "A cluster on loopback that pulls an image, and what it saved."),
+    "up": ("mirror.cli.up", "up", "Make this host a mirror, with one command."),
+    "down": ("mirror.cli.down", "down", "Undo up."),
     "serve": ("mirror.cli.serve", "serve", "The daemon."),
     "configure": ("mirror.cli.configure", "configure", "Make containerd ask the daemon first (hosts.toml)."),
     "cleanup": ("mirror.cli.cleanup", "cleanup", "Undo configure."),

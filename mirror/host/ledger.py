@@ -12,6 +12,7 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 import tempfile
@@ -24,14 +25,18 @@ from pathlib import Path
 import msgspec
 
 from mirror import whole_file
+from mirror.data_dir import LOCK_FILE
 from mirror.host.changes import FileChange
 from mirror.host.errors import HostError
 
 LEDGER_FILE = "host.json"
+SECRET_FILE = "secret"  # noqa: S105 - its name
 FORMAT = 1
 # Configuration files have some kilobytes; what is larger is something else and is not read into memory.
 FILE_MAX_BYTES = 2**20
 _DIRECTORY_MODE = 0o755
+_PRIVATE_DIRECTORY_MODE = 0o700
+_PRIVATE_FILE_MODE = 0o600
 
 
 class LedgerDamaged(HostError):
@@ -58,7 +63,8 @@ class Entry(msgspec.Struct, frozen=True):
 class Ledger(msgspec.Struct, frozen=True):
     """What was done to this host, in the order in which it was done. `hosts_dirs`: where `containerd.hosts` wrote.
     `service`: the systemd unit that was installed. `restart`: the command after which containerd reads its
-    configuration. `cluster` and `peers` (HOST:PORT): what a join line said."""
+    configuration. `cluster` and `peers` (HOST:PORT): what a join line said. `flags`: of serve and configure, by
+    field."""
 
     format: int = FORMAT
     hosts_dirs: tuple[str, ...] = ()
@@ -66,6 +72,7 @@ class Ledger(msgspec.Struct, frozen=True):
     restart: str | None = None
     cluster: str | None = None
     peers: tuple[str, ...] = ()
+    flags: dict[str, tuple[str, ...]] = {}
     files: tuple[Entry, ...] = ()
 
     def entry(self, path: str) -> Entry | None:
@@ -86,6 +93,27 @@ class Done:
 
     path: str
     outcome: Outcome
+
+
+@contextlib.contextmanager
+def begun(data_dir: Path) -> Iterator[None]:
+    """One of up and down at a time; makes the data directory (0700) where there is none. Raises: HostError."""
+    with _explained(data_dir):
+        if not data_dir.is_dir():
+            data_dir.mkdir(mode=_PRIVATE_DIRECTORY_MODE, parents=True)
+        # A directory without it is not taken for ours once all is to go.
+        (data_dir / LOCK_FILE).touch(mode=_PRIVATE_FILE_MODE)
+        directory = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise HostError(
+                "another peili up or down is at work on this host: wait until it has ended"
+            ) from exc
+        yield
+    finally:
+        os.close(directory)
 
 
 def load(data_dir: Path) -> Ledger | None:

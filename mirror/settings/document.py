@@ -23,6 +23,9 @@ A bad value ends the command with exit code 2 and a line that names the flag.
 """
 
 _ABOUT = {
+    Command.UP: "Makes a plain host a mirror: `peili configure` and `peili serve`, with what it finds on the host. "
+    "What it is given here, it hands on.",
+    Command.DOWN: "Undoes `peili up`.",
     Command.SERVE: "The daemon.",
     Command.CONFIGURE: "Writes containerd's hosts.toml files so that pulls ask the daemon first.",
     Command.CLEANUP: "Restores the hosts directory as it was before `peili configure`.",

@@ -95,6 +95,16 @@ def read(command: Command, flags: Flags, environment: Mapping[str, str]) -> Valu
     return Values(command, parsed, origins, variables, warnings)
 
 
+def given(command: Command, flags: Flags, environment: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """By field, the texts of those settings that a flag or a variable gives: what another process must be given to have
+    the same. Unchecked."""
+    found = {
+        setting.field: _texts(setting, flags.get(setting.field), environment)
+        for setting in settings_of(command)
+    }
+    return {field: texts for field, (origin, _, texts) in found.items() if origin is not Origin.DEFAULT}
+
+
 def _texts(
     setting: Setting[object], flag: str | tuple[str, ...] | None, environment: Mapping[str, str]
 ) -> tuple[Origin, str, tuple[str, ...]]:

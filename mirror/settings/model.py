@@ -208,6 +208,11 @@ class CleanupSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DownSettings:
+    data_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
 class CleanupWaitSettings:
     """`wait_for`: a name with the addresses of many, and the port where each says that it is clean."""
 

@@ -28,6 +28,7 @@ from mirror.settings.model import (
     DirectoryStoreSettings,
     DnsBootstrap,
     DoctorSettings,
+    DownSettings,
     HostsSettings,
     LanBootstrap,
     OriginUse,
@@ -47,6 +48,7 @@ Settings = TypeVar(
     CleanupWaitSettings,
     AskingSettings,
     DoctorSettings,
+    DownSettings,
     ArchiveSettings,
 )
 
@@ -142,6 +144,11 @@ def cleanup(values: Values, around: Surroundings) -> Resolved[CleanupSettings]:
         stay_addr=None if stay_addr is None else _listen(stay_addr, around),
     )
     return Resolved(settings, tuple(values.warnings))
+
+
+def down(values: Values, around: Surroundings, default_data_dir: Path) -> Resolved[DownSettings]:
+    data_dir = _maybe_path(values.maybe(table.DATA_DIR), around) or default_data_dir
+    return Resolved(DownSettings(data_dir), tuple(values.warnings))
 
 
 def cleanup_wait(values: Values) -> Resolved[CleanupWaitSettings]:

@@ -16,6 +16,8 @@ ENVIRONMENT_PREFIX = "PEILI_"
 
 
 class Command(StrEnum):
+    UP = "up"
+    DOWN = "down"
     SERVE = "serve"
     CONFIGURE = "configure"
     CLEANUP = "cleanup"

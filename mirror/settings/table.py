@@ -23,7 +23,8 @@ WAIT_MIN_S = 60
 WAIT_MAX_S = 24 * 3600
 
 
-_SERVE = frozenset({Command.SERVE})
+# up runs configure and serve, and hands on what it was given.
+_SERVE = frozenset({Command.SERVE, Command.UP})
 _HOSTS = frozenset({Command.CONFIGURE, Command.CLEANUP})
 _CLEANUP = frozenset({Command.CLEANUP})
 _CLEANUP_WAIT = frozenset({Command.CLEANUP_WAIT})
@@ -100,7 +101,7 @@ DATA_DIR = Setting(
     help="What the daemon keeps across restarts, such as its node id. Made (0700) where there is none.",
     unset="/var/lib/peili, or a temporary one for a user who cannot write there",
     example="/srv/peili-data",
-    commands=_SERVE | _ARCHIVES,
+    commands=_SERVE | _ARCHIVES | {Command.DOWN},
 )
 REGISTRY_ADDR = Setting(
     name="registry-addr",

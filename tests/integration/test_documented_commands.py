@@ -27,6 +27,7 @@ from tests.support.command_table import (
     CONFIGURE,
     CREATE_SECRET,
     DOCTOR,
+    DOWN,
     DUMP,
     IMAGES,
     IMPORT,
@@ -41,6 +42,8 @@ from tests.support.command_table import (
     STALE_TAGS,
     STATUS,
     TABLE,
+    UP,
+    UP_CLOSED,
     WHOLE_DUMP,
     Elsewhere,
     Here,
@@ -184,6 +187,31 @@ async def test_two_hosts_are_set_up_looked_at_and_left_as_they_were(
     second.run(ran(REMOVE))
     assert [host.files("/etc/containerd") for host in hosts] == was
     assert second.files("/var/lib/peili") == {}
+
+
+@pytest.mark.netns
+@pytest.mark.containerd
+@pytest.mark.slow
+async def test_the_path_of_a_new_user(
+    hosts: tuple[CommandHost, CommandHost], ran: Callable[[str], str]
+) -> None:
+    was = [host.files("/etc/containerd") for host in hosts]
+    # The second time with a secret, which the second host does not have.
+    for command, known in ((UP, 1), (UP_CLOSED, 0)):
+        running = [host.process(ran(text), "up") for host, text in zip(hosts, (command, UP), strict=True)]
+        async with running[0], running[1]:
+            for up in running:
+                await up.said("peili up --join peili-")
+                await up.said("serving containerd")
+            first = hosts[0]
+            if known:
+                await running[0].said("found a first host of the cluster")
+                first.run(DOCTOR)
+            assert f"{known} known" in first.run(PEILI_STATUS)
+            for host in hosts:
+                assert "/var/lib/peili" in host.run(ran(DOWN))
+        assert [host.files("/etc/containerd") for host in hosts] == was
+        assert [host.files("/var/lib/peili") for host in hosts] == [{}, {}]
 
 
 @pytest.mark.netns

@@ -53,6 +53,9 @@ SUITE: Final = "runs the tests, of which this is one"
 MENTION: Final = "a name in a sentence"
 
 # The groups of what is run here, in their order.
+UP: Final = "peili up"
+UP_CLOSED: Final = "peili up --closed"
+DOWN: Final = "peili down"
 SECRET: Final = "head -c 32 /dev/urandom | base64 > SECRET"
 CONFIGURE: Final = "peili configure"
 SERVE: Final = "peili serve --cluster-secret-file SECRET --bootstrap static:10.0.0.11:29021"
@@ -94,10 +97,23 @@ AIR_GAP: Final = "tests/integration/test_import_real.py"
 TWO_HOSTS: Final = "test_a_second_host_pulls_what_the_first_imported_without_any_registry"
 
 ON_HOSTS: Final = Here("test_two_hosts_are_set_up_looked_at_and_left_as_they_were")
+NEW_USER: Final = Here("test_the_path_of_a_new_user")
 ON_ONE: Final = Here("test_what_needs_no_host")
 KUBECTL: Final = Here("test_what_kubectl_is_told")
 
 TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
+    UP: NEW_USER,
+    UP_CLOSED: NEW_USER,
+    DOWN: NEW_USER,
+    "peili up --join …": Elsewhere(
+        "tests/integration/test_up_real.py::"
+        "test_two_hosts_meet_by_themselves_a_third_joins_by_the_line_and_nothing_stays"
+    ),
+    "peili up --join -": Elsewhere(
+        "tests/integration/test_up_real.py::test_a_closed_cluster_is_joined_by_the_line_and_no_other_way"
+    ),
+    "peili up --restart": NotRun("restarts the containerd of a host that systemd runs"),
+    "peili up --systemd": NotRun("needs a host that systemd runs"),
     SECRET: ON_HOSTS,
     CONFIGURE: ON_HOSTS,
     SERVE: ON_HOSTS,

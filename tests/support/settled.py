@@ -17,8 +17,10 @@ DATA_DIR = Path("/data")
 def settled(command: Command, values: Values) -> resolve.Resolved[Any]:
     """Raises: SettingsError."""
     match command:
-        case Command.SERVE:
+        case Command.UP | Command.SERVE:
             return resolve.serve(values, AROUND, DATA_DIR)
+        case Command.DOWN:
+            return resolve.down(values, AROUND, DATA_DIR)
         case Command.CONFIGURE:
             return resolve.configure(values, AROUND)
         case Command.CLEANUP:

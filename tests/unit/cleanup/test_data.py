@@ -14,6 +14,7 @@ from mirror import daemon, herding, identity
 from mirror.cleanup import data
 from mirror.cleanup.data import DataDirKept, Removal, is_ours, remove
 from mirror.data_dir import LOCK_FILE, DataDirTaken, owned
+from mirror.host.ledger import LEDGER_FILE, SECRET_FILE
 from mirror.origin.memory_file import ORIGINS_FILE
 from mirror.settings import resolve
 
@@ -23,7 +24,7 @@ def data_dir(tmp_path: Path) -> Path:
     """As a daemon leaves it, and one that was killed before."""
     path = tmp_path / "peili"
     with owned(path):
-        for name in (*data.FILES, "records.msgpack.damaged", ".node.json.x7f_"):
+        for name in (*sorted(set(data.FILES) - {LEDGER_FILE}), "records.msgpack.damaged", ".node.json.x7f_"):
             (path / name).write_text("x")
         for name in data.FOLDERS:
             (path / name / "deep").mkdir(parents=True)
@@ -37,8 +38,16 @@ def test_it_goes_with_all_that_a_daemon_left(data_dir: Path) -> None:
     assert remove(data_dir) == Removal(True, ())
 
 
+def test_what_up_must_know_is_kept_until_the_host_is_given_back(data_dir: Path) -> None:
+    (data_dir / LEDGER_FILE).write_text("x")
+    with pytest.raises(DataDirKept, match="peili down undoes that"):
+        remove(data_dir)
+    assert (data_dir / "node.json").exists()
+    assert remove(data_dir, is_given_back=True) == Removal(True, ())
+
+
 def test_the_names_are_those_of_the_modules_that_make_them() -> None:
-    files = {identity.NODE_FILE, ORIGINS_FILE, PEERS_FILE, RECORDS_FILE}
+    files = {identity.NODE_FILE, ORIGINS_FILE, PEERS_FILE, RECORDS_FILE, LEDGER_FILE, SECRET_FILE}
     assert files == set(data.FILES)
     spool = herding.PIECES_FOLDER.parts[0]
     assert {daemon.CACHE_FOLDER, resolve.STORE_FOLDER, spool} == set(data.FOLDERS)

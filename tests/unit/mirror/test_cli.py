@@ -71,6 +71,8 @@ def test_help_lists_every_command_without_loading_one(monkeypatch: pytest.Monkey
     listed = [line.split()[0] for line in result.output.partition("Commands:\n")[2].splitlines() if line]
     assert listed == [
         "demo",
+        "up",
+        "down",
         "serve",
         "configure",
         "cleanup",
@@ -100,7 +102,8 @@ def test_every_setting_of_a_command_is_a_flag_of_it(command: Command) -> None:
     more = OTHERS.get(command, ["--json"] if command in (*ASKING, Command.DOCTOR) else [])
     if command is Command.DOCTOR:
         more += ["--cluster", "--context", "--kubeconfig", "--namespace", "--release"]
-    assert flags == [setting.flag for setting in settings_of(command)] + more
+    before = ["--join", "--closed", "--open", "--systemd", "--restart"] if command is Command.UP else []
+    assert flags == before + [setting.flag for setting in settings_of(command)] + more
 
 
 def outcome(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -21,6 +21,7 @@ from mirror.settings.model import (
     ContainerdStoreSettings,
     DirectoryStoreSettings,
     DoctorSettings,
+    DownSettings,
     ServeSettings,
 )
 from mirror.settings.setting import Command, Setting
@@ -102,6 +103,7 @@ MODELS = (
     CleanupWaitSettings,
     AskingSettings,
     DoctorSettings,
+    DownSettings,
 )
 
 
