@@ -42,6 +42,7 @@ from mirror.steer.ladder import Ladder
 from mirror.steer.rates import Rates
 from mirror.steer.timers import Rungs
 from mirror.store.base import ContentAdded, ContentStore, Snapshot
+from mirror.swarm.lending import Lending
 from mirror.swarm.params import SwarmParams
 
 log = logging.getLogger(__name__)
@@ -145,6 +146,7 @@ class Herd:
             clock=ports.clock,
             spawn=self._spawn,
             avoided=self._avoided,
+            lending=Lending(),
             params=params or SwarmParams(),
         )
 

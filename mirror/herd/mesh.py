@@ -15,6 +15,7 @@ Decides nothing about pieces.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -41,6 +42,7 @@ from mirror.swarm.events import (
     SourceKind,
     SourceState,
 )
+from mirror.swarm.lending import Lending
 from mirror.swarm.lone_stream import Standing
 from mirror.swarm.params import SwarmParams
 from mirror.swarm.pieces import PieceLayout
@@ -55,6 +57,11 @@ NEIGHBOURS_MAX_COUNT = 48
 NAMED_MAX_COUNT = 16
 # Longer than a host looks for sources before it asks the origin; shorter than it takes to start a daemon anew.
 DISBELIEVED_S = 30.0
+# Its own word comes a round trip after the call, and may be that others should be asked first (`mirror.swarm.offers`).
+# Who says nothing by then is asked for what others say that he has.
+OWN_WORD_S = 0.2
+# Of what is smaller, the one request would be over by then.
+AT_ONCE_MAX_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -99,6 +106,7 @@ class Mesh:
         spawn: Spawn,
         clock: Callable[[], float],
         avoided: Avoided,
+        lending: Lending[Spreading],
         params: SwarmParams,
     ) -> None:
         self._digest = digest
@@ -116,6 +124,8 @@ class Mesh:
         self._complete: dict[SourceId, None] = {}
         # What some of them said of its size.
         self._told_bytes: dict[SourceId, int] = {}
+        # Of these, those whose own word is waited for.
+        self._awaited: set[SourceId] = set()
         self._peers: dict[SourceId, Peer] = {}
         self._calling: set[SourceId] = set()
         self._disbelieved_until: dict[SourceId, float] = {}
@@ -124,7 +134,7 @@ class Mesh:
         self._loads: dict[SourceId, float] = {}
         self._is_resting = False
         self._is_closed = False
-        self._spreading = Spreading(params, rng, clock, self._tell_all)
+        self._spreading = Spreading(params, rng, clock, self._tell_all, lending)
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
@@ -189,10 +199,23 @@ class Mesh:
         one = self._neighbours.get(source_id)
         is_told = one is not None and one.bitfield is not None
         is_believed = self._disbelieved_until.get(source_id, 0.0) <= self._clock() and not is_told
+        self.call(peer)
         if is_believed and source_id not in self._complete:
             self._complete[source_id] = None
+            if source_id in self._calling or one is not None:
+                self._awaited.add(source_id)
+                self._spawn(self._await_word(source_id))
             self._tell_complete(source_id)
-        self.call(peer)
+
+    async def _await_word(self, source_id: SourceId) -> None:
+        await asyncio.sleep(OWN_WORD_S)
+        self._said_nothing(source_id)
+
+    def _said_nothing(self, source_id: SourceId) -> None:
+        if source_id in self._awaited:
+            self._awaited.discard(source_id)
+            if source_id in self._complete:
+                self._tell_complete(source_id)
 
     def failed(self, source_id: SourceId) -> None:
         """It did not give what it was said to hold: hearsay is good for one try. A neighbour's own word stays."""
@@ -241,6 +264,7 @@ class Mesh:
             if isinstance(exc, PeerUnreachable | PeerStalled):
                 self._avoided.unreachable(peer)
                 self.failed(source_id)
+            self._said_nothing(source_id)
         finally:
             self._calling.discard(source_id)
             if not self._is_closed and not self._calling:
@@ -323,6 +347,7 @@ class Mesh:
         one.size_bytes, one.bitfield, one.is_fed = size_bytes, bitfield, is_fed
         # What it says itself counts.
         self._complete.pop(str(one.channel.peer), None)
+        self._awaited.discard(str(one.channel.peer))
         if self._layout is None:
             self._size_told(size_bytes)
         elif self._is_ours(one):
@@ -343,7 +368,10 @@ class Mesh:
         self._tell(SourceState(source_id, one.bitfield, self._loads.get(source_id, 0.0), one.is_fed))
 
     def _tell_complete(self, source_id: SourceId) -> None:
-        if self._layout is not None and self._fits(source_id) and not self._is_resting:
+        layout = self._layout
+        if layout is None or self._is_resting or not self._fits(source_id):
+            return
+        if source_id not in self._awaited or layout.size_bytes <= AT_ONCE_MAX_BYTES:
             self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=True, zone_distance=0))
 
     def _declined(self, source_id: SourceId, channel: Channel, reason: DeclineReason) -> None:
@@ -358,6 +386,7 @@ class Mesh:
             self._spreading.left(source_id)
             if reason is DeclineReason.ABSENT and source_id in self._complete:
                 self.failed(source_id)
+            self._said_nothing(source_id)
             self._settled()
 
     def _lost(self, source_id: SourceId, channel: Channel, reason: GoneReason) -> None:

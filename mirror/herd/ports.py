@@ -12,12 +12,14 @@ import mirror.swarm.events as swarming
 from mirror.discovery.base import Peer
 from mirror.herd.avoided import Avoided
 from mirror.herd.own_bytes import SpoolSpace
+from mirror.herd.spreading import Spreading
 from mirror.ingest.base import IngestWatch
 from mirror.oci.digest import Digest
 from mirror.peer.channel import Channel
 from mirror.peer.client import PeerClient
 from mirror.peer.streams import PeerStreams
 from mirror.steer.claims import Claims, NamedPeer
+from mirror.swarm.lending import Lending
 from mirror.swarm.params import SwarmParams
 
 # As a source of its own swarm.
@@ -66,4 +68,5 @@ class TransferPorts:
     clock: Callable[[], float]
     spawn: Callable[[Digest, Coroutine[Any, Any, None]], asyncio.Task[None]]
     avoided: Avoided
+    lending: Lending[Spreading]
     params: SwarmParams

@@ -1,4 +1,6 @@
-"""Carries out `mirror.swarm.offers` for one digest: asks it whenever something changed, and when its time has come."""
+"""Carries out `mirror.swarm.offers` for one digest: asks it whenever something changed, here or with another digest of
+this host, and when its time has come.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +9,29 @@ from collections.abc import Callable
 
 from mirror.herd.alarm import Alarm
 from mirror.swarm.events import SourceId
+from mirror.swarm.lending import Lending
 from mirror.swarm.offers import Offers
 from mirror.swarm.params import SwarmParams
 
 
 class Spreading:
-    """`due` is called when offers changed by time alone."""
+    """`due` is called when offers changed by time or by another digest alone. `lending` is that of this host."""
 
     def __init__(
-        self, params: SwarmParams, rng: random.Random, clock: Callable[[], float], due: Callable[[], None]
+        self,
+        params: SwarmParams,
+        rng: random.Random,
+        clock: Callable[[], float],
+        due: Callable[[], None],
+        lending: Lending[Spreading],
     ) -> None:
+        self._lending = lending
         self._offers: Offers[SourceId] = Offers(params, rng)
         self._clock = clock
         self._due = due
         self._own = 0
         self._is_fed = False
+        self._is_closed = False
         self._alarm = Alarm(clock, self._time_has_come)
 
     @property
@@ -54,11 +64,23 @@ class Spreading:
         return self._offers.told(name)
 
     def close(self) -> None:
+        self._is_closed = True
         self._alarm.set(None)
+        self._tell_others(self._lending.left(self))
 
     def _look(self) -> None:
-        self._offers.look(self._own, self._is_fed, self._clock())
+        if self._is_closed:
+            return
+        is_needed_elsewhere = self._lending.is_needed_elsewhere(self)
+        self._offers.look(self._own, self._is_fed, self._clock(), is_needed_elsewhere=is_needed_elsewhere)
         self._alarm.set(self._offers.next_timer() if self.is_careful else None)
+        self._tell_others(self._lending.told(self, self._offers.is_needed))
+
+    def _tell_others(self, others: list[Spreading]) -> None:
+        """In their own turn: this may be amid an event."""
+        for other in others:
+            if other.is_careful:
+                other._alarm.set(other._clock())
 
     def _time_has_come(self) -> None:
         self._look()

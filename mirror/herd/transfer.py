@@ -79,6 +79,7 @@ class Transfer:
             spawn=self._spawn,
             clock=ports.clock,
             avoided=ports.avoided,
+            lending=ports.lending,
             params=ports.params,
         )
         self._sizes = Sizes(

@@ -12,7 +12,10 @@ Rules
 3. An offer that stays open for long is made to another one. He who let it stay comes behind the others.
 4. When the origin has brought all, this goes on until the neighbours have all, or for `offers_after_s`. Then, as at
    any host that is not fed from the origin, everybody may be told of everything.
-5. What was told is never taken back, and whoever asks for more than he was told of is to be served.
+5. While the uplink is needed for another blob, whose neighbours lack what nobody else has, this goes on, and no piece
+   is offered once more but to a neighbour who gets nothing elsewhere: what the neighbours have among them is theirs to
+   pass on to a newcomer.
+6. What was told is never taken back, and whoever asks for more than he was told of is to be served.
 """
 
 from __future__ import annotations
@@ -36,12 +39,13 @@ OPEN_GAIN = 1 / 8
 @dataclass(slots=True)
 class _Neighbour:
     """`has`: what he said; `told`: what he was told, or may be. `open`: offered and not had by anybody, and since when.
-    `ignored_count`: offers in a row that he let stay open."""
+    `ignored_count`: offers in a row that he let stay open. `grew_at`: when he last had more."""
 
     has: int = 0
     told: int = 0
     open: dict[int, float] = field(default_factory=dict)
     ignored_count: int = 0
+    grew_at: float = -math.inf
 
 
 class Offers(Generic[N]):
@@ -54,6 +58,7 @@ class Offers(Generic[N]):
         self._neighbours: dict[N, _Neighbour] = {}
         self._own = 0
         self._is_fed = False
+        self._is_needed_elsewhere = False
         # Not everybody is told of everything (rule 4). Changes in `look` alone; what follows counts meanwhile.
         self.is_careful = False
         self._rarity = Rarity()
@@ -84,6 +89,8 @@ class Offers(Generic[N]):
         if neighbour is None:
             return
         new, lost = mask & ~neighbour.has, neighbour.has & ~mask
+        if new or neighbour.grew_at == -math.inf:
+            neighbour.grew_at = now
         neighbour.has = mask
         if not self.is_careful:
             return
@@ -106,8 +113,14 @@ class Offers(Generic[N]):
             neighbour.told |= self._own
         return neighbour.told
 
-    def look(self, own: int, is_fed: bool, now: float) -> None:
-        """`own`: what this host holds, `is_fed`: from the origin, now."""
+    @property
+    def is_needed(self) -> bool:
+        """Neighbours lack what nobody else has, or soon will."""
+        return bool(self._neighbours) and (self._is_fed or (self.is_careful and self._lacking() != 0))
+
+    def look(self, own: int, is_fed: bool, now: float, *, is_needed_elsewhere: bool = False) -> None:
+        """`own`: what this host holds, `is_fed`: from the origin, now. `is_needed_elsewhere`: `is_needed` of another
+        blob of this host."""
         count = own.bit_count()
         if is_fed and not self._is_fed:
             self._begin(count)
@@ -116,8 +129,9 @@ class Offers(Generic[N]):
         if count <= self._fed_from_count:
             # The origin has brought nothing yet.
             self._fed_at = now
-        self._own, self._is_fed = own, is_fed
-        if self.is_careful and not is_fed and (now >= self._careful_until() or not self._lacking()):
+        self._own, self._is_fed, self._is_needed_elsewhere = own, is_fed, is_needed_elsewhere
+        is_over = now >= self._careful_until() or not self._lacking()
+        if self.is_careful and not is_fed and not is_needed_elsewhere and is_over:
             self._end()
         if not self.is_careful:
             return
@@ -136,9 +150,23 @@ class Offers(Generic[N]):
         if not self.is_careful:
             return None
         times = [min(one.open.values()) + self._late_s() for one in self._neighbours.values() if one.open]
-        if not self._is_fed:
+        if self._is_sparing:
+            times += [self._starves_at(one) for one in self._neighbours.values() if self._useful(one)]
+        elif not self._is_fed:
             times.append(self._careful_until())
         return min(times, default=None)
+
+    @property
+    def _is_sparing(self) -> bool:
+        """Rule 5."""
+        return self._is_needed_elsewhere and not self._is_fed
+
+    def _starves_at(self, one: _Neighbour) -> float:
+        return max(one.grew_at, *one.open.values(), self._ended_at) + self._params.offers_starved_s
+
+    def _useful(self, one: _Neighbour) -> int:
+        """What he has not, and was not told of."""
+        return self._own & ~one.has & ~one.told
 
     def _careful_until(self) -> float:
         return self._ended_at + self._params.offers_after_s
@@ -202,9 +230,11 @@ class Offers(Generic[N]):
 
     def _offer_again(self, now: float) -> bool:
         idle = [one for one in self._neighbours.values() if not one.open]
+        if self._is_sparing:
+            idle = [one for one in idle if now >= self._starves_at(one)]
         self._rng.shuffle(idle)
         for one in idle:
-            useful = self._own & ~one.has & ~one.told
+            useful = self._useful(one)
             if useful:
                 self._show(one, some_piece(self._rarity.rarest(useful), self._rng), now)
                 return True

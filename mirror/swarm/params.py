@@ -57,6 +57,9 @@ class SwarmParams:
     # rule, may never.
     offer_open_min_s: float = 1.0
     offer_open_factor: float = 4.0
+    # While the uplink is needed for other blobs: who had nothing new from anybody for so long gets it here after all.
+    # Who comes has to find the others first, and fetches a piece within a second.
+    offers_starved_s: float = 2.0
     # A herd that has not taken all by then is not of our making.
     offers_after_s: float = 10.0
 

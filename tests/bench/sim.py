@@ -9,7 +9,8 @@ average, `datagrams_busiest` the arbiter's.
 Scenarios: `cold` all at once; `churn` a twentieth dies, each second one without a FIN, and as many come;
 `claimant-lost` the claimant dies half-way without a FIN; `autoscaled` all come within five seconds and their daemons
 join while they pull; `slow-origin` a tenth of the rate; `warm` one more host has the image from before; `small` a blob
-of 33 MB at 200 Mbit/s, whatever the sizes say; `bed` the image of `make bench-herd`; `without-offers` as cold, with a
+of 33 MB at 200 Mbit/s, whatever the sizes say; `bed` the image of `make bench-herd`; `staggered`
+the same, each host half a second after the one before; `without-offers` as cold, with a
 claimant that tells everybody of everything.
 
 Each seed of a row is a task of its own; two processes work on them, the largest first.

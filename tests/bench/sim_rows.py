@@ -19,6 +19,7 @@ CHURN_SHARE: Final = 0.05
 STANDING_SHARE: Final = 0.1
 STANDING_MIN_COUNT: Final = 5
 SLOW_ORIGIN_SHARE: Final = 0.1
+STAGGER_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,12 @@ def _bed(count: int, _: Size) -> HerdPlan:
     return HerdPlan(count, BED_LAYERS_BYTES, BED_LINK_BYTES_S, BED_LINK_BYTES_S)
 
 
+def _staggered(count: int, _: Size) -> HerdPlan:
+    return HerdPlan(
+        count, BED_LAYERS_BYTES, BED_LINK_BYTES_S, BED_LINK_BYTES_S, start_spread_s=0.0, stagger_s=STAGGER_S
+    )
+
+
 SCENARIOS: Final[Mapping[str, Callable[[int, Size], HerdPlan]]] = {
     "cold": _cold,
     "churn": _churn,
@@ -116,6 +123,7 @@ SCENARIOS: Final[Mapping[str, Callable[[int, Size], HerdPlan]]] = {
     "warm": _warm,
     "small": _small,
     "bed": _bed,
+    "staggered": _staggered,
     "without-offers": _without_offers,
 }
 
@@ -129,6 +137,7 @@ DEFAULT: Final = (
     Row("claimant-lost", 50, 3),
     *(Row("warm", count, 2) for count in (10, 50)),
     *(Row(scenario, count, 5) for scenario in ("bed", "small") for count in (5, 10)),
+    Row("staggered", 5, 5),
 )
 
 # -- what shall be reached ------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, cast
 from mirror.discovery.base import Peer
 from mirror.herd.avoided import Avoided
 from mirror.herd.mesh import Mesh, Offer
+from mirror.herd.spreading import Spreading
 from mirror.oci.digest import Digest
 from mirror.peer import frames, news
 from mirror.peer.channel import Channel
@@ -21,6 +22,7 @@ from mirror.peer.frames import CHANNEL_VERSION, Frame
 from mirror.peer.news import News
 from mirror.swarm.bitfield import Bitfield
 from mirror.swarm.events import Event
+from mirror.swarm.lending import Lending
 from mirror.swarm.params import SwarmParams
 from mirror.swarm.pieces import PIECE_MIN_BYTES, PieceLayout
 
@@ -69,6 +71,8 @@ class MeshBed:
     settled_count: int = 0
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
+    lending: Lending[Spreading] = field(default_factory=Lending)
+
     def __post_init__(self) -> None:
         self.avoided = Avoided(lambda: self.now)
         self.mesh = Mesh(
@@ -81,6 +85,7 @@ class MeshBed:
             spawn=self._spawn,
             clock=lambda: self.now,
             avoided=self.avoided,
+            lending=self.lending,
             params=SwarmParams(),
         )
 

@@ -15,6 +15,7 @@ import mirror.swarm.events as sw
 from dht.claims.rulings import Ruling
 from dht.wire.codec import AskReason, Fence, Verb
 from mirror.discovery.dht_rulings import from_dht
+from mirror.herd.mesh import OWN_WORD_S
 from mirror.oci.byterange import ByteSpan
 from mirror.steer.ladder import Ladder
 from mirror.swarm.bitfield import Bitfield, mask_of, ones_from
@@ -197,11 +198,15 @@ class Download:
 
     def provider(self, host: Host) -> None:
         """Said to have it whole: it may be asked without being a neighbour."""
-        if host is self.host or self._had.get(host, 0).bit_count() == self.blob.layout.count:
+        if host is self.host or host in self._had:
             return
-        self._had[host] = mask_of(0, self.blob.layout.count)
-        self.swarm_told(sw.SourceFound(str(host.number), sw.SourceKind.PEER, True, 0))
         self.mesh.name((host,))
+        self.world.clock.after(OWN_WORD_S, self._said_nothing, host)
+
+    def _said_nothing(self, host: Host) -> None:
+        if host not in self._had and self.host.is_alive:
+            self._had[host] = mask_of(0, self.blob.layout.count)
+            self.swarm_told(sw.SourceFound(str(host.number), sw.SourceKind.PEER, True, 0))
 
     def had(self, host: Host) -> int:
         return self._had.get(host, 0)

@@ -48,8 +48,9 @@ class Herd:
             if number < plan.providers_count:
                 self._provide(host)
         first = [world.add(0.0) for _ in range(plan.hosts_count)]
-        for host in first:
-            world.clock.at(rng.uniform(0.0, plan.start_spread_s), self._start, host)
+        for number, host in enumerate(first):
+            start_s = number * plan.stagger_s + rng.uniform(0.0, plan.start_spread_s)
+            world.clock.at(start_s, self._start, host)
         for _ in range(plan.coming_count):
             world.clock.at(rng.uniform(0.0, plan.coming_spread_s), self._come)
         for number, host in enumerate(rng.sample(first, plan.dying_count)):

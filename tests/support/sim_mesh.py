@@ -202,7 +202,15 @@ class Mesh:
 
     def _look(self) -> None:
         clock, download = self._world.clock, self._download
-        self._offers.look(download.offered.mask, download.is_fed_from_origin, clock.now)
+        key, lending = download.blob.key, download.host.lending
+        self._offers.look(
+            download.offered.mask,
+            download.is_fed_from_origin,
+            clock.now,
+            is_needed_elsewhere=lending.is_needed_elsewhere(key),
+        )
+        for other in lending.told(key, self._offers.is_needed):
+            clock.after(0.0, download.host.downloads[other].mesh.news)
         at = self._offers.next_timer()
         if at is not None and at != self._offers_at:
             self._offers_at = at

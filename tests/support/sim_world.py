@@ -16,6 +16,7 @@ from dht.params import Params
 from mirror.herd.mesh import CALLED_MAX_COUNT, NAMED_MAX_COUNT, NEIGHBOURS_MAX_COUNT
 from mirror.peer.channel_params import ChannelParams
 from mirror.peer.slots import UPLOAD_SLOTS_COUNT
+from mirror.swarm.lending import Lending
 from mirror.swarm.params import SwarmParams
 from mirror.swarm.pieces import PieceLayout
 from tests.support.sim_arbiters import Arbiters, Member, MembershipPlan
@@ -48,6 +49,7 @@ class HerdPlan:
     half_rtt_s: tuple[float, float] = (0.00005, 0.0005)
     origin_rtt_s: float = 0.02
     start_spread_s: float = 0.1
+    stagger_s: float = 0.0
     standing_count: int = 0
     providers_count: int = 0
     coming_count: int = 0
@@ -104,6 +106,7 @@ class Host:
     rng: random.Random
     uploads_count: int = 0
     downloads: dict[bytes, Download] = field(default_factory=dict)
+    lending: Lending[bytes] = field(default_factory=Lending)
     is_alive: bool = True
     asked_at: float = math.inf
     ended_at: float | None = None

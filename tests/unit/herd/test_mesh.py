@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from mirror.herd.avoided import AVOIDED_S
-from mirror.herd.mesh import CALLED_MAX_COUNT, DISBELIEVED_S, NEIGHBOURS_MAX_COUNT, NOTHING, Offer
+from mirror.herd.mesh import (
+    AT_ONCE_MAX_BYTES,
+    CALLED_MAX_COUNT,
+    DISBELIEVED_S,
+    NEIGHBOURS_MAX_COUNT,
+    NOTHING,
+    Offer,
+)
 from mirror.peer import frames, news
 from mirror.peer.channel_params import ChannelParams
 from mirror.peer.frames import DeclineReason, LeaveReason
 from mirror.peer.news import ChannelEnd, News
 from mirror.swarm.bitfield import Bitfield
 from mirror.swarm.events import GoneReason, Have, SourceFound, SourceGone, SourceKind, SourceState
+from mirror.swarm.params import SwarmParams
 from mirror.swarm.pieces import PIECE_MIN_BYTES, PieceLayout
 from tests.support.mesh_bed import (
     LAYOUT,
@@ -85,7 +95,43 @@ async def test_hearsay_is_good_for_one_try() -> None:
     assert bed.new_events() == []
     bed.now += DISBELIEVED_S
     bed.mesh.complete(peer(1))
+    await bed.calls_end()
     assert bed.new_events() == [SourceFound(name, SourceKind.PEER, True, 0)]
+
+
+async def test_the_own_word_of_one_who_is_said_to_have_all_comes_first() -> None:
+    """A host whose uplink is needed elsewhere says that it has less."""
+    bed = MeshBed()
+    channel = bed.reachable[peer(1)] = channel_to(1)
+    bed.mesh.begin(LAYOUT)
+    bed.mesh.complete(peer(1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    bed.mesh.heard(channel, news.PeerHolds(D, SIZE, Bitfield.holding(4, [2]), True))
+    await bed.calls_end()
+    assert bed.new_events() == [
+        SourceFound(str(peer(1)), SourceKind.PEER, False, 0),
+        SourceState(str(peer(1)), Bitfield.holding(4, [2]), 0.0, True),
+    ]
+
+
+async def test_who_says_nothing_is_asked_for_what_others_say_that_he_has() -> None:
+    bed = MeshBed()
+    bed.reachable[peer(1)] = channel_to(1)
+    bed.mesh.begin(LAYOUT)
+    bed.mesh.complete(peer(1))
+    await asyncio.sleep(0)
+    assert bed.new_events() == []
+    await bed.calls_end()
+    assert bed.new_events() == [SourceFound(str(peer(1)), SourceKind.PEER, True, 0)]
+
+
+async def test_a_small_blob_waits_for_nobodys_word() -> None:
+    bed = MeshBed()
+    bed.reachable[peer(1)] = channel_to(1)
+    bed.mesh.begin(PieceLayout.of(AT_ONCE_MAX_BYTES))
+    bed.mesh.complete(peer(1))
+    assert bed.new_events() == [SourceFound(str(peer(1)), SourceKind.PEER, True, 0)]
     await bed.calls_end()
 
 
@@ -320,3 +366,30 @@ async def test_what_a_neighbour_had_before_the_origin_fed_this_host_is_shown_to_
     shown = [frame.held for frames_of_one in opens for frame in frames_of_one if frame.held]
     assert shown == [Bitfield.holding(LAYOUT.count, [2]).to_bytes()]
     bed.mesh.close()
+
+
+def offered(bed: MeshBed, number: int) -> int:
+    """All that this neighbour was told of."""
+    return bed.mesh._neighbours[str(peer(number))].told_mask or 0
+
+
+async def test_a_blob_that_nobody_lacks_waits_for_another_ones_neighbours() -> None:
+    """Of one host: what the neighbours have among them is not offered while another blob needs the uplink."""
+    bed = MeshBed()
+    other = MeshBed(lending=bed.lending)
+    for one in (bed, other):
+        one.mesh.begin(LAYOUT)
+        one.mesh.offer(offer(0, is_fed=True))
+    first, waiting = bed.comes(1), other.comes(8)
+    bed.mesh.heard(first, news.PeerHolds(D, SIZE, Bitfield.holding(4, range(4)), False))
+    bed.mesh.offer(offer(0, 1, 2, 3))
+    bed.comes(2)
+    assert offered(bed, 2) == 0, "the first one has it all"
+    # Nobody needs the other one any more: at once, and not when somebody starves.
+    other.mesh.offer(offer(0, 1, 2, 3))
+    other.mesh.heard(waiting, news.PeerHolds(D, SIZE, Bitfield.holding(4, range(4)), False))
+    async with asyncio.timeout(SwarmParams().offers_starved_s / 2):
+        while offered(bed, 2) != 0b1111:
+            await asyncio.sleep(0)
+    bed.mesh.close()
+    other.mesh.close()
