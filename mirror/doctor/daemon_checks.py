@@ -11,6 +11,8 @@ from mirror.doctor.finding import Code, Finding
 SKEW_MAX_S = 5.0
 # Of images, in a line of evidence.
 _NAMED_MAX_COUNT = 3
+# No address and no name was given.
+LAN_ALONE = ("lan",)
 # Not sealed with a key that we have, or sealed for another cluster name.
 _STRANGE = ("foreign", "mac", "tag")
 
@@ -42,6 +44,19 @@ def check(facts: Facts) -> Iterator[Finding]:
 
 
 def _peers(facts: Facts, daemon: DaemonFacts) -> Iterator[Finding]:
+    if daemon.members == 0 and daemon.bootstrap == LAN_ALONE:
+        # The first host of a home has no other one to know, and nothing is wrong with that.
+        yield Finding(
+            Code.ALONE_ON_LAN,
+            "no other host is heard on the local network yet",
+            daemon.trouble or "no members by lan",
+            (
+                "peili up on another host of this network",
+                "where one runs: with the line that peili up printed (--join), since multicast does not get through",
+                "open the port of --peer-addr between the hosts, TCP and UDP, and UDP port 29024 for multicast",
+            ),
+        )
+        return
     if daemon.members == 0 and daemon.bootstrap:
         yield Finding(
             Code.NO_PEERS,

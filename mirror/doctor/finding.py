@@ -47,6 +47,7 @@ class Code(StrEnum):
     DAEMON_NOT_READY = "daemon-not-ready"
     DAEMON_TROUBLE = "daemon-trouble"
     NO_PEERS = "no-peers"
+    ALONE_ON_LAN = "alone-on-lan"
     PEER_PORT_BLOCKED = "peer-port-blocked"
     NO_BOOTSTRAP = "no-bootstrap"
     SECRET_MISMATCH = "secret-mismatch"  # noqa: S105 - a code
@@ -62,6 +63,7 @@ NOTES = frozenset(
         Code.CONFIG_UNKNOWN,
         Code.RESTART_PENDING,
         Code.LAYERS_DISCARDED,
+        Code.ALONE_ON_LAN,
         Code.NO_BOOTSTRAP,
         Code.STRANGERS_REFUSED,
         Code.WIRE_VERSION_SKEW,

@@ -93,6 +93,7 @@ _DOCKER: Final = Elsewhere(
 _PODMAN: Final = Elsewhere(
     "tests/integration/test_podman_real.py::test_what_one_host_pulled_the_next_one_has_from_it"
 )
+SYSTEMD: Final = "tests/integration/test_up_systemd_real.py"
 AIR_GAP: Final = "tests/integration/test_import_real.py"
 TWO_HOSTS: Final = "test_a_second_host_pulls_what_the_first_imported_without_any_registry"
 
@@ -112,8 +113,8 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     "peili up --join -": Elsewhere(
         "tests/integration/test_up_real.py::test_a_closed_cluster_is_joined_by_the_line_and_no_other_way"
     ),
-    "peili up --restart": NotRun("restarts the containerd of a host that systemd runs"),
-    "peili up --systemd": NotRun("needs a host that systemd runs"),
+    "peili up --restart": Elsewhere(f"{SYSTEMD}::test_a_service_is_installed_and_everything_is_undone"),
+    "peili up --systemd": Elsewhere(f"{SYSTEMD}::test_a_service_is_installed_and_everything_is_undone"),
     SECRET: ON_HOSTS,
     CONFIGURE: ON_HOSTS,
     SERVE: ON_HOSTS,
@@ -138,7 +139,7 @@ TABLE: Final[dict[str, Here | Elsewhere | NotRun]] = {
     CLEAN_AGAIN: KUBECTL,
     "peili serve": NotRun(MENTION),
     "peili import": NotRun(MENTION),
-    "peili import --name REF": Elsewhere(
+    "peili import --name REF PATH": Elsewhere(
         "tests/unit/archive/test_directory_round_trip.py::test_an_import_is_told_in_lines_and_as_a_document"
     ),
     "peili import /media/usb/images.tar": Elsewhere(f"{AIR_GAP}::{TWO_HOSTS}"),

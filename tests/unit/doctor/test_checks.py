@@ -140,6 +140,7 @@ PLANTED: list[tuple[Code, Facts, str]] = [
     (Code.DAEMON_NOT_READY, daemon(unready=("containerd is away",)), "mend what it names"),
     (Code.DAEMON_TROUBLE, daemon(trouble="no such name"), "mend what it names"),
     (Code.NO_PEERS, daemon(members=0, trouble="nobody answers at x"), "--cluster-secret-file"),
+    (Code.ALONE_ON_LAN, daemon(members=0, bootstrap=("lan",)), "peili up on another host"),
     (Code.PEER_PORT_BLOCKED, reaching(True, Reach.REACHED, Reach.DROPPED), "TCP and UDP"),
     (Code.NO_BOOTSTRAP, daemon(members=0, bootstrap=()), "--bootstrap"),
     (Code.SECRET_MISMATCH, daemon(members=0, bootstrap=None, refused={"foreign": 2}), "sha256sum"),
