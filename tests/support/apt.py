@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,12 +107,14 @@ class Apt:
 
     def download_all(self, packages: Sequence[str]) -> list[Path]:
         """Each as `download`, in one run, in no order. Raises: FetchError."""
-        before = set(self.downloads.iterdir())
-        self._run("apt-get", "download", "-qq", *packages)
-        return sorted(set(self.downloads.iterdir()) - before)
+        # In a folder of their own: apt says nothing of a file that is there already, as two tools' libraries may be.
+        folder = Path(tempfile.mkdtemp(dir=self.downloads))
+        self._run("apt-get", "download", "-qq", *packages, folder=folder)
+        return sorted(folder.iterdir())
 
-    def _run(self, *command: str) -> str:
-        return run(command, cwd=self.downloads, environment={"APT_CONFIG": str(self.config), "LC_ALL": "C"})
+    def _run(self, *command: str, folder: Path | None = None) -> str:
+        environment = {"APT_CONFIG": str(self.config), "LC_ALL": "C"}
+        return run(command, cwd=folder or self.downloads, environment=environment)
 
 
 def run(command: Sequence[str], cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:

@@ -1,5 +1,6 @@
 """The fetcher of real daemons: what it says when it cannot, and that what it fetched can run."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.apt import Apt
 from tests.support.debs import RECIPES, fetch, tool
 from tests.support.missing import NO_DEBIAN_SOURCES, NO_TOOLS, Missing
 from tests.support.skips import require, tool_bin
@@ -74,3 +76,19 @@ def test_what_is_there_is_not_fetched_again_and_what_was_half_unpacked_is_remove
     # Recorded, yet deleted by somebody: it is missing again.
     shutil.rmtree(tools / "nginx")
     assert isinstance(tool("nginx", tools), Missing)
+
+
+def test_what_was_downloaded_before_is_downloaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tools may need the same library; apt-get is silent about a file that is there."""
+    program = tmp_path / "bin" / "apt-get"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nshift 2\nfor one; do [ -e "$one.deb" ] || echo new > "$one.deb"; done\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    (tmp_path / "downloads").mkdir()
+    apt = Apt(tmp_path / "apt.conf", tmp_path / "downloads")
+    for _ in range(2):
+        assert apt.download("libx").read_text() == "new\n"
+        assert [path.name for path in apt.download_all(["libx", "liby"])] == ["libx.deb", "liby.deb"]
