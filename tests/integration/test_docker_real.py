@@ -54,6 +54,7 @@ def add(origin: TokenOrigin, repository: str) -> None:
     origin.add(build_image(next(_SEEDS), [90_000]), repository, "v1")
 
 
+@pytest.mark.matrix
 async def test_what_daemon_json_says_of_registries_keeps_working(short_folder: Path) -> None:
     """dockerd itself leaves it out where a hosts.toml names more than one host."""
     settings = {"insecure-registries": ["ORIGIN"], "registry-mirrors": ["URL"]}

@@ -155,7 +155,13 @@ async def pulled(host: BedHost, image: str) -> Pulled:
 
 
 @pytest.mark.parametrize(
-    ("version", "use_local_image_pull"), [("1.6", False), ("1.7", False), ("2.1", False), ("2.1", True)]
+    ("version", "use_local_image_pull"),
+    [
+        pytest.param("1.6", False, marks=pytest.mark.matrix),
+        ("1.7", False),
+        ("2.1", False),
+        pytest.param("2.1", True, marks=pytest.mark.matrix),
+    ],
 )
 async def test_hosts_pull_by_digest_from_each_other_when_the_registry_is_gone(
     short_folder: Path, version: str, use_local_image_pull: bool

@@ -68,7 +68,10 @@ async def test_the_next_pull_of_a_tag_that_moved_gets_the_new_image_on_every_hos
         assert (await newest.pull(name)).image_id == newer.config.digest
 
 
-@pytest.mark.parametrize("fault", ["429", "503", "refused"])
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param("429", marks=pytest.mark.matrix), pytest.param("503", marks=pytest.mark.matrix), "refused"],
+)
 async def test_a_public_tag_outlives_its_registry_and_is_marked_stale(
     short_folder: Path, fault: Fault
 ) -> None:

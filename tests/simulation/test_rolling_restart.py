@@ -48,6 +48,7 @@ def test_two_hundred_hosts_that_keep_nothing() -> None:
     check(rolling_restart(200, None), lookups_count=1000)
 
 
+@pytest.mark.matrix
 def test_sixty_hosts_that_keep_their_records(tmp_path: Path) -> None:
     check(rolling_restart(60, tmp_path), lookups_count=300)
 

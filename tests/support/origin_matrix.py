@@ -122,7 +122,7 @@ def _is_quick(case: Case) -> bool:
     if case.fault == "dropped" or case.daemon == "none":
         return False  # those without a mirror run with whatever is compared with them
     if case.version != NEWEST:
-        smoke = case.fault in ("ok", "401", "404", "503", "refused") and case.who in ("public", "stranger")
+        smoke = case.fault in ("ok", "401", "404", "503", "refused") and case.who == "stranger"
         return smoke and case.daemon in ("alive", "dead")
     match case.daemon:
         case "alive" | "dead":
@@ -130,7 +130,7 @@ def _is_quick(case: Case) -> bool:
         case "restarted":
             return case.fault in ("ok", "429", "503", "refused") and case.who != "protected"
         case _:
-            return case.who in ("public", "stranger")
+            return case.who == "stranger"
 
 
 def expected(case: Case) -> Expected:
