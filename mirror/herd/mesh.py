@@ -15,7 +15,6 @@ Decides nothing about pieces.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -23,6 +22,8 @@ from dataclasses import dataclass
 
 from mirror.discovery.base import Peer
 from mirror.herd.avoided import Avoided
+from mirror.herd.neighbour import Neighbour
+from mirror.herd.own_word import OwnWords
 from mirror.herd.ports import Neighbours
 from mirror.herd.runs import Spawn
 from mirror.herd.spreading import Spreading
@@ -57,25 +58,8 @@ NEIGHBOURS_MAX_COUNT = 48
 NAMED_MAX_COUNT = 16
 # Longer than a host looks for sources before it asks the origin; shorter than it takes to start a daemon anew.
 DISBELIEVED_S = 30.0
-# Its own word comes a round trip after the call, and may be that others should be asked first (`mirror.swarm.offers`).
-# Who says nothing by then is asked for what others say that he has.
-OWN_WORD_S = 0.2
-# Of what is smaller, the one request would be over by then.
+# Of what is smaller, the one request would be over before anybody's own word is waited for.
 AT_ONCE_MAX_BYTES = 1024 * 1024
-
-
-@dataclass(slots=True)
-class _Neighbour:
-    """`size_bytes` 0: it did not say. `told_mask` None: it was not told of us. `is_deaf`: it does not want to be."""
-
-    channel: Channel
-    size_bytes: int = 0
-    bitfield: Bitfield | None = None
-    is_fed: bool = False
-    told_mask: int | None = None
-    told_size_bytes: int = -1
-    told_is_fed: bool = False
-    is_deaf: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +102,13 @@ class Mesh:
         self._size_told = size_told
         self._settled = settled
         self._spawn = spawn
-        self._neighbours: dict[SourceId, _Neighbour] = {}
+        self._neighbours: dict[SourceId, Neighbour] = {}
         # Complete by what discovery or a ruling says; they need not be neighbours.
         # The first named is asked first.
         self._complete: dict[SourceId, None] = {}
         # What some of them said of its size.
         self._told_bytes: dict[SourceId, int] = {}
-        # Of these, those whose own word is waited for.
-        self._awaited: set[SourceId] = set()
+        self._own_words = OwnWords(spawn, self._tell_complete)
         self._peers: dict[SourceId, Peer] = {}
         self._calling: set[SourceId] = set()
         self._disbelieved_until: dict[SourceId, float] = {}
@@ -176,7 +159,7 @@ class Mesh:
         one = self._neighbours.get(source_id)
         return None if one is None else one.channel
 
-    def _is_ours(self, one: _Neighbour) -> bool:
+    def _is_ours(self, one: Neighbour) -> bool:
         return self._layout is not None and one.size_bytes == self._layout.size_bytes
 
     def _fits(self, source_id: SourceId) -> bool:
@@ -203,19 +186,8 @@ class Mesh:
         if is_believed and source_id not in self._complete:
             self._complete[source_id] = None
             if source_id in self._calling or one is not None:
-                self._awaited.add(source_id)
-                self._spawn(self._await_word(source_id))
+                self._own_words.expect(source_id)
             self._tell_complete(source_id)
-
-    async def _await_word(self, source_id: SourceId) -> None:
-        await asyncio.sleep(OWN_WORD_S)
-        self._said_nothing(source_id)
-
-    def _said_nothing(self, source_id: SourceId) -> None:
-        if source_id in self._awaited:
-            self._awaited.discard(source_id)
-            if source_id in self._complete:
-                self._tell_complete(source_id)
 
     def failed(self, source_id: SourceId) -> None:
         """It did not give what it was said to hold: hearsay is good for one try. A neighbour's own word stays."""
@@ -264,13 +236,13 @@ class Mesh:
             if isinstance(exc, PeerUnreachable | PeerStalled):
                 self._avoided.unreachable(peer)
                 self.failed(source_id)
-            self._said_nothing(source_id)
+            self._own_words.will_not_come(source_id)
         finally:
             self._calling.discard(source_id)
             if not self._is_closed and not self._calling:
                 self._settled()
 
-    def _join(self, channel: Channel) -> _Neighbour | None:
+    def _join(self, channel: Channel) -> Neighbour | None:
         """None: there are too many."""
         source_id = str(channel.peer)
         one = self._neighbours.get(source_id)
@@ -278,7 +250,7 @@ class Mesh:
             return one
         if len(self._neighbours) >= NEIGHBOURS_MAX_COUNT:
             return None
-        one = self._neighbours[source_id] = _Neighbour(channel)
+        one = self._neighbours[source_id] = Neighbour(channel)
         self._peers[source_id] = channel.peer
         self._spreading.joined(source_id)
         try:
@@ -328,7 +300,7 @@ class Mesh:
             case _:
                 pass
 
-    def _newcomer(self, channel: Channel) -> _Neighbour | None:
+    def _newcomer(self, channel: Channel) -> Neighbour | None:
         source_id = str(channel.peer)
         is_new = source_id not in self._neighbours
         one = self._join(channel)
@@ -341,13 +313,13 @@ class Mesh:
                 channel.name(self._digest, others[:NAMED_MAX_COUNT])
         return one
 
-    def _holds(self, one: _Neighbour, size_bytes: int, bitfield: Bitfield, *, is_fed: bool) -> None:
+    def _holds(self, one: Neighbour, size_bytes: int, bitfield: Bitfield, *, is_fed: bool) -> None:
         if not 0 < size_bytes <= BLOB_MAX_BYTES or self._avoided.has_lied(str(one.channel.peer)):
             return
         one.size_bytes, one.bitfield, one.is_fed = size_bytes, bitfield, is_fed
         # What it says itself counts.
         self._complete.pop(str(one.channel.peer), None)
-        self._awaited.discard(str(one.channel.peer))
+        self._own_words.came(str(one.channel.peer))
         if self._layout is None:
             self._size_told(size_bytes)
         elif self._is_ours(one):
@@ -359,7 +331,7 @@ class Mesh:
         if self._spreading.is_careful:
             self._tell_all()
 
-    def _tell_swarm(self, one: _Neighbour) -> None:
+    def _tell_swarm(self, one: Neighbour) -> None:
         assert one.bitfield is not None
         if self._is_resting:
             return
@@ -369,9 +341,9 @@ class Mesh:
 
     def _tell_complete(self, source_id: SourceId) -> None:
         layout = self._layout
-        if layout is None or self._is_resting or not self._fits(source_id):
+        if layout is None or self._is_resting or source_id not in self._complete or not self._fits(source_id):
             return
-        if source_id not in self._awaited or layout.size_bytes <= AT_ONCE_MAX_BYTES:
+        if source_id not in self._own_words or layout.size_bytes <= AT_ONCE_MAX_BYTES:
             self._tell(SourceFound(source_id, SourceKind.PEER, is_complete=True, zone_distance=0))
 
     def _declined(self, source_id: SourceId, channel: Channel, reason: DeclineReason) -> None:
@@ -386,7 +358,7 @@ class Mesh:
             self._spreading.left(source_id)
             if reason is DeclineReason.ABSENT and source_id in self._complete:
                 self.failed(source_id)
-            self._said_nothing(source_id)
+            self._own_words.will_not_come(source_id)
             self._settled()
 
     def _lost(self, source_id: SourceId, channel: Channel, reason: GoneReason) -> None:
@@ -440,7 +412,7 @@ class Mesh:
             except ChannelFull:
                 self._lost(str(one.channel.peer), one.channel, GoneReason.CLOSED)
 
-    def _tell_offer(self, one: _Neighbour) -> None:
+    def _tell_offer(self, one: Neighbour) -> None:
         """Raises: ChannelFull."""
         if one.is_deaf:
             return

@@ -15,7 +15,7 @@ import mirror.swarm.events as sw
 from dht.claims.rulings import Ruling
 from dht.wire.codec import AskReason, Fence, Verb
 from mirror.discovery.dht_rulings import from_dht
-from mirror.herd.mesh import OWN_WORD_S
+from mirror.herd.own_word import OWN_WORD_S
 from mirror.oci.byterange import ByteSpan
 from mirror.steer.ladder import Ladder
 from mirror.swarm.bitfield import Bitfield, mask_of, ones_from
