@@ -143,6 +143,14 @@ class DoctorBed:
             await asyncio.sleep(_POLL_S)
         return seen
 
+    async def until_problems(self, problems: set[str]) -> Seen:
+        """Asks doctor until it finds these and no others. A daemon that has just begun has one of its own."""
+        deadline_s = time.monotonic() + WAIT_S
+        while (seen := await self.doctor()).problems != problems:
+            assert time.monotonic() < deadline_s, seen
+            await asyncio.sleep(_POLL_S)
+        return seen
+
     async def until_healthy(self) -> Seen:
         deadline_s = time.monotonic() + WAIT_S
         while (seen := await self.doctor()).problems:
