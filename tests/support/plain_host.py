@@ -42,6 +42,7 @@ mkdir {layers}/upper {layers}/work
 mount -t overlay -o lowerdir=/,upperdir={layers}/upper,workdir={layers}/work root {root}
 mount --rbind /proc {root}/proc
 mount --rbind /dev {root}/dev
+mount --rbind /sys {root}/sys
 mount --bind {run} {root}/run
 mkdir -p {root}/var/lib/containerd
 mount -t tmpfs -o mode=711 data {root}/var/lib/containerd
