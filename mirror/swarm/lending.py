@@ -17,25 +17,26 @@ class Lending(Generic[K]):
 
     def __init__(self) -> None:
         self._is_needed: dict[K, bool] = {}
+        # Of those, how many are needed: it is asked for at each piece.
+        self._needed_count = 0
 
     def is_needed_elsewhere(self, blob: K) -> bool:
         """For another one."""
-        return any(needed for other, needed in self._is_needed.items() if other != blob)
+        return self._needed_count > self._is_needed.get(blob, False)
 
     def told(self, blob: K, is_needed: bool) -> list[K]:
         """`is_needed`: for this one. Returns those for which `is_needed_elsewhere` has changed."""
-        if self._is_needed.get(blob, False) == is_needed:
-            self._is_needed[blob] = is_needed
-            return []
+        before_count = self._needed_count
+        self._needed_count += is_needed - self._is_needed.get(blob, False)
         self._is_needed[blob] = is_needed
-        # One more or less changes nothing where there is another one.
-        return [other for other in self._is_needed if other != blob and not self._is_any_but(blob, other)]
+        if self._needed_count == before_count:
+            return []
+        # One more or less matters to who had no other one, or has none now.
+        least_count = min(before_count, self._needed_count)
+        return [other for other, needed in self._is_needed.items() if other != blob and needed == least_count]
 
     def left(self, blob: K) -> list[K]:
         """As `told`."""
         changed = self.told(blob, False)
         del self._is_needed[blob]
         return changed
-
-    def _is_any_but(self, blob: K, other: K) -> bool:
-        return any(needed for one, needed in self._is_needed.items() if one not in (blob, other))

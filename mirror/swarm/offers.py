@@ -14,7 +14,8 @@ Rules
    any host that is not fed from the origin, everybody may be told of everything.
 5. While the uplink is needed for another blob, whose neighbours lack what nobody else has, this goes on, and no piece
    is offered once more but to a neighbour who gets nothing elsewhere: what the neighbours have among them is theirs to
-   pass on to a newcomer.
+   pass on to a newcomer. A blob needs the uplink for `offers_after_s` after its origin's end at most: two that wait for
+   each other end.
 6. What was told is never taken back, and whoever asks for more than he was told of is to be served.
 """
 
@@ -59,6 +60,8 @@ class Offers(Generic[N]):
         self._own = 0
         self._is_fed = False
         self._is_needed_elsewhere = False
+        # Neighbours lack what nobody else has, or soon will. Changes in `look` alone.
+        self.is_needed = False
         # Not everybody is told of everything (rule 4). Changes in `look` alone; what follows counts meanwhile.
         self.is_careful = False
         self._rarity = Rarity()
@@ -113,11 +116,6 @@ class Offers(Generic[N]):
             neighbour.told |= self._own
         return neighbour.told
 
-    @property
-    def is_needed(self) -> bool:
-        """Neighbours lack what nobody else has, or soon will."""
-        return bool(self._neighbours) and (self._is_fed or (self.is_careful and self._lacking() != 0))
-
     def look(self, own: int, is_fed: bool, now: float, *, is_needed_elsewhere: bool = False) -> None:
         """`own`: what this host holds, `is_fed`: from the origin, now. `is_needed_elsewhere`: `is_needed` of another
         blob of this host."""
@@ -130,13 +128,15 @@ class Offers(Generic[N]):
             # The origin has brought nothing yet.
             self._fed_at = now
         self._own, self._is_fed, self._is_needed_elsewhere = own, is_fed, is_needed_elsewhere
-        is_over = now >= self._careful_until() or not self._lacking()
-        if self.is_careful and not is_fed and not is_needed_elsewhere and is_over:
+        # Whether it still depends on this host, once the origin has brought all.
+        is_wanted = self.is_careful and not is_fed and now < self._careful_until() and self._lacking() != 0
+        self.is_needed = bool(self._neighbours) and (is_fed or is_wanted)
+        if self.is_careful and not (is_fed or is_wanted or is_needed_elsewhere):
             self._end()
         if not self.is_careful:
             return
         self._withdraw_late(now)
-        open_count = sum(len(one.open) for one in self._neighbours.values())
+        open_count = self._open_count()
         for piece in pieces_of(own & ~self._placed):
             if open_count >= self._open_max_count(now):
                 return
@@ -150,9 +150,9 @@ class Offers(Generic[N]):
         if not self.is_careful:
             return None
         times = [min(one.open.values()) + self._late_s() for one in self._neighbours.values() if one.open]
-        if self._is_sparing:
-            times += [self._starves_at(one) for one in self._neighbours.values() if self._useful(one)]
-        elif not self._is_fed:
+        if self._is_sparing and self._open_count() < self._params.offers_again_count:
+            times += [self._starves_at(one) for one in self._idle() if self._useful(one)]
+        if not self._is_fed and (self.is_needed or not self._is_sparing):
             times.append(self._careful_until())
         return min(times, default=None)
 
@@ -161,8 +161,14 @@ class Offers(Generic[N]):
         """Rule 5."""
         return self._is_needed_elsewhere and not self._is_fed
 
+    def _open_count(self) -> int:
+        return sum(len(one.open) for one in self._neighbours.values())
+
+    def _idle(self) -> list[_Neighbour]:
+        return [one for one in self._neighbours.values() if not one.open]
+
     def _starves_at(self, one: _Neighbour) -> float:
-        return max(one.grew_at, *one.open.values(), self._ended_at) + self._params.offers_starved_s
+        return max(one.grew_at, self._ended_at) + self._params.offers_starved_s
 
     def _useful(self, one: _Neighbour) -> int:
         """What he has not, and was not told of."""
@@ -229,7 +235,7 @@ class Offers(Generic[N]):
         return True
 
     def _offer_again(self, now: float) -> bool:
-        idle = [one for one in self._neighbours.values() if not one.open]
+        idle = self._idle()
         if self._is_sparing:
             idle = [one for one in idle if now >= self._starves_at(one)]
         self._rng.shuffle(idle)

@@ -91,9 +91,8 @@ def test_who_gets_nothing_from_them_gets_it_here_after_all() -> None:
 def test_what_nobody_has_any_more_is_offered_again() -> None:
     made = fed_whole("a", "b")
     made.left("a")
-    assert made.is_needed
     made.look(ALL, False, 11.1, is_needed_elsewhere=True)
-    assert made.told("b")
+    assert made.is_needed and made.told("b")
 
 
 def test_a_blob_is_needed_while_a_neighbour_may_lack_what_nobody_else_has() -> None:
@@ -101,11 +100,26 @@ def test_a_blob_is_needed_while_a_neighbour_may_lack_what_nobody_else_has() -> N
     made.look(0, True, 10.0)
     assert not made.is_needed, "nobody is there"
     made.joined("a")
-    assert made.is_needed, "the origin brings more"
     made.look(ALL, True, 10.5)
+    assert made.is_needed, "the origin brings more"
     made.look(ALL, False, 10.6)
     assert made.is_needed
     made.has("a", ALL, 10.7)
+    made.look(ALL, False, 10.7)
+    assert not made.is_needed
+
+
+def test_two_blobs_whose_neighbours_fetch_nothing_do_not_wait_for_each_other() -> None:
+    """Each would be needed elsewhere for as long as the other one is."""
+    made = offers("a")
+    made.look(ALL, True, 10.0)
+    made.look(ALL, False, 11.0, is_needed_elsewhere=True)
+    assert made.is_needed
+    over_at = 11.0 + PARAMS.offers_after_s
+    while (at := made.next_timer()) is not None and at < over_at:
+        made.look(ALL, False, at, is_needed_elsewhere=True)
+    assert at == over_at, "it is looked at then, whatever the other one does"
+    made.look(ALL, False, over_at, is_needed_elsewhere=True)
     assert not made.is_needed
 
 
@@ -347,9 +361,10 @@ class OffersMachine(RuleBasedStateMachine):
         self.had: dict[int, int] = {}
         self.told: dict[int, int] = {}
         self.is_fed = True
+        self.is_needed_elsewhere = False
 
     def look(self) -> None:
-        self.made.look(self.own, self.is_fed, self.now)
+        self.made.look(self.own, self.is_fed, self.now, is_needed_elsewhere=self.is_needed_elsewhere)
 
     @rule(name=st.integers(0, 5))
     def join(self, name: int) -> None:
@@ -387,6 +402,17 @@ class OffersMachine(RuleBasedStateMachine):
     def end(self) -> None:
         self.is_fed = False
         self.look()
+
+    @rule(is_needed=st.booleans())
+    def need_another(self, is_needed: bool) -> None:
+        self.is_needed_elsewhere = is_needed
+        self.look()
+
+    @invariant()
+    def nobody_looks_again_before_time_goes_on(self) -> None:
+        """Else the loop would do nothing else."""
+        at = self.made.next_timer()
+        assert at is None or at > self.now
 
     @invariant()
     def nothing_is_taken_back_or_made_up(self) -> None:
