@@ -45,16 +45,42 @@ def owned(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def daemon_pid(data_dir: Path) -> int | None:
-    """Of the daemon that has the directory now, in its own process namespace. None: there is none."""
+def is_owned(data_dir: Path) -> bool:
+    """Whether a daemon has the directory now."""
     try:
         file = (data_dir / LOCK_FILE).open("rb")
     except OSError:
-        return None
+        return False
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = file.read()
-            return int(text) if text.isdigit() else None
-    return None
+            return True
+    return False
+
+
+def daemon_pid(data_dir: Path) -> int | None:
+    """Of the daemon that has the directory now; None: there is none. Raises: DataDirTaken where the process is not seen
+    here. The number in the file is believed only of a process that has the file open: another one may have it by now,
+    or in this process namespace."""
+    if not is_owned(data_dir):
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((data_dir / LOCK_FILE).read_bytes())
+        if _has_open(pid, data_dir / LOCK_FILE):
+            return pid
+    raise DataDirTaken(
+        f"{data_dir} is in use by a daemon that is not among the processes seen here (in a container, say): stop it "
+        f"there, then run this again"
+    )
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """Raises: OSError where that cannot be seen."""
+    wanted = path.stat()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # It may be closed meanwhile.
+        with contextlib.suppress(OSError):
+            if os.path.samestat(link.stat(), wanted):
+                return True
+    return False

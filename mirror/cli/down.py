@@ -15,7 +15,7 @@ from containerd.hosts.cleanup import cleanup as restore_hosts
 from mirror.cleanup.data import LOCK_WAIT_S, Removal, remove
 from mirror.cli.configure import print_report
 from mirror.cli.options import command, print_warnings
-from mirror.data_dir import LOCK_FILE, daemon_pid
+from mirror.data_dir import LOCK_FILE, daemon_pid, is_owned
 from mirror.host import ledger, systemd
 from mirror.host.errors import HostError
 from mirror.host.ledger import Ledger, Outcome
@@ -75,14 +75,14 @@ def _undo(data_dir: Path, known: Ledger) -> Removal:
 
 
 def _end_daemon(data_dir: Path) -> None:
-    """One that was started by hand. Raises: HostError."""
+    """One that was started by hand. Raises: HostError, DataDirTaken."""
     pid = daemon_pid(data_dir)
     if pid is None:
         return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     deadline_s = time.monotonic() + LOCK_WAIT_S
-    while daemon_pid(data_dir) == pid:
+    while is_owned(data_dir):
         if time.monotonic() > deadline_s:
             raise HostError(f"the daemon (process {pid}) does not end: kill it, then run peili down again")
         time.sleep(_POLL_S)
