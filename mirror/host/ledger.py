@@ -176,12 +176,9 @@ def _make(data_dir: Path, change: FileChange) -> Done:
     is_ours = before is not None and found is not None and _digest(found.content) == before.written_sha256
     original = before.original if is_ours and before is not None else found
     missing = _missing_directories(path.parent)
-    entry = Entry(
-        change.path,
-        _digest(change.content),
-        original,
-        before.made_directories if before is not None and not missing else missing,
-    )
+    # A crash may have left some of those made that it names. In the order of text, outer ones are first.
+    made = tuple(sorted({*missing, *(before.made_directories if before is not None else ())}))
+    entry = Entry(change.path, _digest(change.content), original, made)
     others = tuple(one for one in ledger.files if one.path != change.path)
     save(data_dir, msgspec.structs.replace(ledger, files=(*others, entry)))
     for directory in missing:
@@ -212,7 +209,9 @@ def _give_back(entry: Entry) -> Outcome:
     for directory in reversed(entry.made_directories):
         try:
             Path(directory).rmdir()
-        except OSError:  # not empty, or gone
+        except FileNotFoundError:  # a crash came before it was made, and after those around it
+            continue
+        except OSError:  # not empty
             break
     return outcome
 

@@ -100,11 +100,13 @@ class Killed(BaseException):
     """As SIGKILL: nothing is tidied but what a `finally` of this process does, which the tests look past."""
 
 
-@pytest.mark.parametrize("step", range(6))
+@pytest.mark.parametrize("is_run_again", [False, True])
+@pytest.mark.parametrize("step", range(8))
 def test_a_crash_at_any_point_is_given_back(
-    etc: Path, data_dir: Path, step: int, monkeypatch: pytest.MonkeyPatch
+    etc: Path, data_dir: Path, step: int, is_run_again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = state(etc)
+    changes = [change(etc / "config.toml"), change(etc / "a" / "b" / "new"), change(etc / "b")]
     calls = 0
 
     def until_killed(call: Callable[..., None]) -> Callable[..., None]:
@@ -122,7 +124,9 @@ def test_a_crash_at_any_point_is_given_back(
         patch.setattr(Path, "mkdir", until_killed(Path.mkdir))
         patch.setattr(ledger, "_write", until_killed(ledger._write))
         with pytest.raises(Killed):
-            make(data_dir, [change(etc / "config.toml"), change(etc / "a" / "new"), change(etc / "b")])
+            make(data_dir, changes)
+    if is_run_again:
+        make(data_dir, changes)
     give_back(data_dir)
     assert state(etc) == before
 
