@@ -111,7 +111,8 @@ def _membership(values: Values, data_dir: Path, wishes: Wishes, known: Ledger) -
         cluster=values.one(table.CLUSTER) if values.is_given(table.CLUSTER) else None,
         has_secret_file=values.is_given(table.CLUSTER_SECRET_FILE),
     )
-    kept = Kept(_secrets(data_dir / ledger.SECRET_FILE), known.cluster, known.peers)
+    secret_file = next(iter(known.flags.get(table.CLUSTER_SECRET_FILE.field, ())), None)
+    kept = Kept(_secrets(data_dir / ledger.SECRET_FILE), known.cluster, known.peers, secret_file)
     return settle(asked, kept, own_addresses())
 
 

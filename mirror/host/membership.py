@@ -4,7 +4,8 @@ what is left of the last time. Pure: makes no secret and writes none.
 Rules
 1. Without a word of the user's a host joins the open cluster of its LAN: whoever is there takes part. That is refused
    to a host that a public address leads to, unless the user says that he wants it.
-2. A host that has a secret keeps it. It changes its cluster only after `peili down`.
+2. A host that has a secret keeps it. It changes its cluster only after `peili down`. One that had one does not open
+   its cluster unless the user says so.
 3. What the user gives as settings (--bootstrap, --cluster, --cluster-secret-file) wins, and contradicts no join line.
 """
 
@@ -36,11 +37,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is left of the last time. `secrets`: of the secret file in the data directory, the signing one first."""
+    """What is left of the last time. `secrets`: of the secret file in the data directory, the signing one first.
+    `secret_file`: the path of the one that was to be used, there or elsewhere."""
 
     secrets: tuple[bytes, ...] = field(default=(), repr=False)
     cluster: str | None = None
     peers: tuple[str, ...] = ()
+    secret_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ def settle(asked: Asked, kept: Kept, own_addresses: Sequence[str]) -> Membership
     makes_secret = asked.is_closed and line is None and not kept.secrets
     keeps_secret = bool(kept.secrets) or new_secret is not None or makes_secret
     if not keeps_secret and not asked.has_secret_file and not asked.is_open:
+        _check_was_open(kept)
         _check_no_public_address(own_addresses)
     bootstrap = asked.bootstrap or (LAN, *(f"static:{peer}" for peer in peers))
     return Membership(cluster, bootstrap, peers, keeps_secret, makes_secret, new_secret)
@@ -103,6 +107,15 @@ def _check(asked: Asked, kept: Kept) -> None:
     is_elsewhere = bool(kept.secrets) and line.secret not in kept.secrets
     if is_elsewhere or kept.cluster not in (None, line.cluster):
         raise HostError("this host belongs to another cluster: peili down, then join this one")
+
+
+def _check_was_open(kept: Kept) -> None:
+    """A flag that is left out, or a secret that a crash kept from being written, opens no cluster."""
+    if kept.secret_file is not None:
+        raise HostError(
+            f"this host's cluster had the secret of {kept.secret_file}, and this time there is none: give "
+            f"--cluster-secret-file, --closed or --join with its line as before; --open if everybody shall take part"
+        )
 
 
 def _check_no_public_address(own_addresses: Sequence[str]) -> None:

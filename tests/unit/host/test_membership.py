@@ -82,6 +82,8 @@ def test_what_is_settled(asked: Asked, kept: Kept, expected: Membership) -> None
         (Asked(CLOSED_LINE), Kept((OTHER,), "home"), "belongs to another cluster"),
         (Asked(OPEN_LINE), Kept((SECRET,), "home"), "belongs to another cluster"),
         (Asked(OPEN_LINE), Kept((), "lab"), "belongs to another cluster"),
+        (Asked(), Kept((), "home", secret_file="/s"), "had the secret of /s"),
+        (Asked(OPEN_LINE), Kept((), "home", secret_file="/s"), "had the secret of /s"),
     ],
 )
 def test_what_contradicts_itself_is_refused(asked: Asked, kept: Kept, said: str) -> None:
@@ -101,6 +103,14 @@ def test_a_host_on_the_net_joins_no_open_cluster_unless_told() -> None:
     ):
         settle(asked, Kept(), ON_THE_NET)
     settle(Asked(), Kept((SECRET,)), ON_THE_NET)
+
+
+def test_what_had_a_secret_and_has_none_goes_on_as_it_is_told() -> None:
+    kept = Kept((), "home", secret_file="/var/lib/peili/secret")
+    assert settle(Asked(CLOSED_LINE), kept, AT_HOME).new_secret == SECRET
+    assert settle(Asked(is_closed=True), kept, AT_HOME).makes_secret
+    for asked in (Asked(is_open=True), Asked(has_secret_file=True)):
+        assert not settle(asked, kept, AT_HOME).keeps_secret
 
 
 def test_a_line_of_an_open_cluster_names_private_addresses_alone() -> None:
