@@ -24,11 +24,12 @@ from mirror.data_dir import daemon_pid
 from mirror.host import join_line, ledger, systemd, unit
 from mirror.host.errors import HostError
 from mirror.host.found import Choice, Installation
-from mirror.host.handing_on import flags_of, words
+from mirror.host.handing_on import Handed, found_texts
 from mirror.host.join_line import Invitation
 from mirror.host.ledger import Ledger
 from mirror.host.membership import Asked, Kept, Membership, invitation, settle
 from mirror.host.plan import HostPlan
+from mirror.host.service_facts import Program, proxies, service_facts
 from mirror.secret import SECRET_BYTES, ClusterSecret
 from mirror.settings import load, machine, resolve, table
 from mirror.settings.load import Flags, Values
@@ -40,8 +41,6 @@ RESTART_TIMEOUT_S = 180.0
 STDIN = "-"
 PROGRAM = "peili"
 PACKAGE = Path(__file__).resolve().parents[1]
-# As mirror/origin/proxies.py reads them.
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +68,25 @@ def run(flags: Flags, wishes: Wishes) -> int:
             "--systemd: systemd does not run this host; leave it out, and start peili up at boot yourself"
         )
     with ledger.begun(data_dir):
-        _check_nobody_serves(data_dir, wishes)
         known = ledger.load(data_dir) or Ledger()
+        _check_nobody_serves(data_dir, known, wishes)
         member = _membership(values, data_dir, wishes, known)
         choice, plan = _look(values)
         _tell_what_was_found(choice, plan)
         given = load.given(Command.UP, flags, os.environ)
-        found = _found(plan, member, data_dir)
-        serve_flags = flags_of(Command.SERVE, given, found, Path.cwd())
+        handed = Handed(given, found_texts(plan, member, data_dir), Path.cwd())
+        serve_flags = handed.flags(Command.SERVE)
         settings = resolve.serve(
             load.read(Command.SERVE, serve_flags, {}), machine.surroundings(), data_dir
         ).settings
-        _change(data_dir, known, plan, member, given, found, wishes)
+        # In the ledger first, so that down finds what a crash leaves.
+        ledger.save(data_dir, handed.kept(known, plan, member))
+        _keep_secret(data_dir, member)
+        _change_files(data_dir, plan)
+        for configure_flags in handed.flags_of_configure(plan):
+            configure.run(configure_flags)
+        if plan.restart is not None:
+            _restart(plan.restart, wishes)
         _tell_how_to_join(settings)
         if wishes.as_service:
             return _as_service(settings, choice.chosen, plan, serve_flags)
@@ -90,10 +96,8 @@ def run(flags: Flags, wishes: Wishes) -> int:
     return serve.run(serve_flags)
 
 
-def _check_nobody_serves(data_dir: Path, wishes: Wishes) -> None:
-    pid = daemon_pid(data_dir)
-    known = ledger.load(data_dir)
-    is_service = known is not None and known.service is not None
+def _check_nobody_serves(data_dir: Path, known: Ledger, wishes: Wishes) -> None:
+    pid, is_service = daemon_pid(data_dir), known.service is not None
     if pid is None or (is_service and wishes.as_service):
         return
     how = "as a service of systemd: peili status" if is_service else f"as process {pid}: end it first"
@@ -146,58 +150,10 @@ def _tell_what_was_found(choice: Choice, plan: HostPlan) -> None:
     print_warnings((*choice.notes, *plan.notes))
 
 
-def _found(plan: HostPlan, member: Membership, data_dir: Path) -> dict[str, tuple[str, ...]]:
-    """Texts of settings, by field."""
-    found = {
-        table.CONTAINERD_SOCK.field: (plan.serve.containerd_sock,),
-        table.CONTAINERD_NAMESPACE.field: plan.serve.namespaces,
-        table.HOSTS_DIR.field: (plan.serve.hosts_dir,),
-        table.BOOTSTRAP.field: member.bootstrap,
-        table.DATA_DIR.field: (str(data_dir),),
-    }
-    if plan.serve.containerd_config_path is not None:
-        found[table.CONTAINERD_CONFIG_PATH.field] = (plan.serve.containerd_config_path,)
-    if member.cluster is not None:
-        found[table.CLUSTER.field] = (member.cluster,)
-    if member.keeps_secret:
-        found[table.CLUSTER_SECRET_FILE.field] = (str(data_dir / ledger.SECRET_FILE),)
-    return found
-
-
-def _change(
-    data_dir: Path,
-    known: Ledger,
-    plan: HostPlan,
-    member: Membership,
-    given: Mapping[str, tuple[str, ...]],
-    found: Mapping[str, tuple[str, ...]],
-    wishes: Wishes,
-) -> None:
-    """In the ledger first, so that down finds what a crash leaves."""
-    hosts_dirs = dict.fromkeys((*known.hosts_dirs, *(one.path for one in plan.hosts_dirs)))
-    known = msgspec.structs.replace(
-        known,
-        hosts_dirs=tuple(hosts_dirs),
-        restart=plan.restart or known.restart,
-        cluster=member.cluster,
-        peers=member.peers,
-        flags={
-            field: (texts,) if isinstance(texts, str) else texts
-            for field, texts in flags_of(Command.UP, given, found, Path.cwd()).items()
-        },
-    )
-    ledger.save(data_dir, known)
-    _keep_secret(data_dir, member)
+def _change_files(data_dir: Path, plan: HostPlan) -> None:
     reasons = {change.path: change.why for change in plan.changes}
     for done in ledger.make(data_dir, plan.changes):
         click.echo(f"{done.outcome.value:<9}  {done.path}: {reasons[done.path]}")
-    for hosts_dir in plan.hosts_dirs:
-        here = {**found, table.HOSTS_DIR.field: (hosts_dir.path,)}
-        if hosts_dir.config_path is not None:
-            here[table.CONTAINERD_CONFIG_PATH.field] = (hosts_dir.config_path,)
-        configure.run(flags_of(Command.CONFIGURE, given, here, Path.cwd()))
-    if plan.restart is not None:
-        _restart(plan.restart, wishes)
 
 
 def _keep_secret(data_dir: Path, member: Membership) -> None:
@@ -242,21 +198,14 @@ def _tell_how_to_join(settings: ServeSettings) -> None:
 def _as_service(
     settings: ServeSettings, chosen: Installation, plan: HostPlan, flags: Mapping[str, str | tuple[str, ...]]
 ) -> int:
-    data_dir, (program, working_dir) = settings.data_dir, _program()
-    # Python and the package may lie in somebody's home.
-    reads = [Path(sys.prefix), Path(sys.base_prefix), PACKAGE.parent, Path(plan.serve.containerd_sock).parent]
-    reads += [path for path in (settings.cluster_secret_file, settings.docker_config) if path is not None]
-    facts = unit.ServiceFacts(
-        program=program,
-        serve_flags=words(flags),
-        data_dir=str(data_dir),
-        hosts_dirs=tuple(one.path for one in plan.hosts_dirs),
-        after=tuple(name for name in (chosen.distribution.unit, chosen.distribution.agent_unit) if name)
-        or ("containerd.service",),
-        reads=tuple(map(str, reads)),
-        environment=_proxies(),
-        working_dir=working_dir,
-        systemd_version=systemd.version(),
+    data_dir, environment = settings.data_dir, proxies(os.environ)
+    if environment.hidden:
+        names = ", ".join(environment.hidden)
+        print_warnings(
+            (f"{names} has a password and is left out: give it to the unit by systemctl edit peili",)
+        )
+    facts = service_facts(
+        settings, chosen, plan, flags, _program(), environment.told, systemd_version=systemd.version()
     )
     known = ledger.load(data_dir) or Ledger()
     ledger.save(data_dir, msgspec.structs.replace(known, service=unit.UNIT_NAME))
@@ -270,24 +219,14 @@ def _as_service(
     return 0
 
 
-def _proxies() -> dict[str, str]:
-    """Every user of the host can read a unit: a password has no place there."""
-    found = {name: os.environ[name] for name in PROXIES if name in os.environ}
-    told = {name: url for name, url in found.items() if "@" not in url}
-    if len(told) < len(found):
-        names = ", ".join(sorted(found.keys() - told.keys()))
-        print_warnings(
-            (f"{names} has a password and is left out: give it to the unit by systemctl edit peili",)
-        )
-    return told
-
-
-def _program() -> tuple[tuple[str, ...], str | None]:
+def _program() -> Program:
     """As it was called, where that is a program; else by Python, and from where."""
+    # They may lie in somebody's home.
+    reads = (Path(sys.prefix), Path(sys.base_prefix), PACKAGE.parent)
     called = shutil.which(sys.argv[0])
     if called is not None and Path(called).name == PROGRAM:
-        return (str(Path(called).absolute()),), None
-    return (sys.executable, "-m", PACKAGE.name), str(PACKAGE.parent)
+        return Program((str(Path(called).absolute()),), None, reads)
+    return Program((sys.executable, "-m", PACKAGE.name), str(PACKAGE.parent), reads)
 
 
 _OTHERS = (

@@ -41,8 +41,8 @@ class Distribution:
     its configuration does not say another. `running_config`: the file that it is started with, made from `config_file`
     where the two differ. `registries_file`: what it makes them from at each start; "" where
     `configure` writes them. `config_file`: where a change to containerd's configuration lasts; `config_file_of_2`: the
-    one with containerd 2, where that is another. `restart` and `start`: lines for a shell as root. `unit`: its systemd
-    unit, on a host that is no server `agent_unit`."""
+    one with containerd 2, where that is another. `restart` and `start`: lines for a shell as root. `unit`: the
+    service of systemd that it runs in, without its ending; on a host that is no server `agent_unit`."""
 
     kind: Kind
     sock: str
@@ -52,9 +52,9 @@ class Distribution:
     config_file: str
     restart: str
     start: str
+    unit: str
     config_file_of_2: str = ""
     registries_file: str = ""
-    unit: str = ""
     agent_unit: str = ""
 
 
@@ -67,6 +67,7 @@ STOCK = Distribution(
     "/etc/containerd/config.toml",
     "systemctl restart containerd",
     "systemctl start containerd",
+    "containerd",
 )
 
 
@@ -82,9 +83,9 @@ def _rancher(kind: Kind, name: str, unit: str) -> Distribution:
         f"{folder}/config.toml.tmpl",
         f"systemctl restart {unit} || systemctl restart {agent}",
         f"systemctl start {unit} || systemctl start {agent}",
+        unit,
         f"{folder}/config-v3.toml.tmpl",
         f"/etc/rancher/{name}/registries.yaml",
-        unit,
         agent,
     )
 
@@ -100,6 +101,7 @@ MICROK8S = Distribution(
     "/var/snap/microk8s/current/args/containerd-template.toml",
     "snap restart microk8s.daemon-containerd",
     "snap start microk8s.daemon-containerd",
+    "snap.microk8s.daemon-containerd",
 )
 # Its daemon is dockerd's child and has no file of the user's: what is said of images is said to dockerd.
 DOCKER = Distribution(
@@ -111,6 +113,7 @@ DOCKER = Distribution(
     "/etc/docker/daemon.json",
     "systemctl restart docker",
     "systemctl start docker",
+    "docker",
 )
 
 
