@@ -107,13 +107,17 @@ def _check_nobody_serves(data_dir: Path, known: Ledger, wishes: Wishes) -> None:
 def _membership(values: Values, data_dir: Path, wishes: Wishes, known: Ledger) -> Membership:
     from mirror.host.look_network import own_addresses
 
+    given = values.maybe(table.CLUSTER_SECRET_FILE)
+    if given is not None:
+        # One that cannot be read is told before anything is changed.
+        ClusterSecret.load(Path(given))
     asked = Asked(
         invitation=_invitation(wishes.join),
         is_closed=wishes.is_closed,
         is_open=wishes.is_open,
         bootstrap=tuple(map(str, values.all(table.BOOTSTRAP))),
         cluster=values.one(table.CLUSTER) if values.is_given(table.CLUSTER) else None,
-        has_secret_file=values.is_given(table.CLUSTER_SECRET_FILE),
+        has_secret_file=given is not None,
     )
     secret_file = next(iter(known.flags.get(table.CLUSTER_SECRET_FILE.field, ())), None)
     kept = Kept(_secrets(data_dir / ledger.SECRET_FILE), known.cluster, known.peers, secret_file)
@@ -177,7 +181,8 @@ def _tell_how_to_join(settings: ServeSettings) -> None:
     from mirror.host.look_network import own_addresses
 
     cluster = settings.cluster
-    secrets = () if settings.cluster_secret_file is None else _secrets(settings.cluster_secret_file)
+    file = settings.cluster_secret_file
+    secrets = () if file is None else ClusterSecret.load(file).secrets
     own = settings.advertise_addr or ("" if settings.peer_addr.is_every_address else settings.peer_addr.host)
     line = join_line.write(
         invitation(cluster, secrets, (own,) if own else own_addresses(), settings.peer_addr.port)
