@@ -24,7 +24,7 @@ from mirror.data_dir import daemon_pid
 from mirror.host import join_line, ledger, systemd, unit
 from mirror.host.errors import HostError
 from mirror.host.found import Choice, Installation
-from mirror.host.handing_on import Handed, found_texts
+from mirror.host.handing_on import handed_on
 from mirror.host.join_line import Invitation
 from mirror.host.ledger import Ledger
 from mirror.host.membership import Asked, Kept, Membership, invitation, settle
@@ -74,7 +74,7 @@ def run(flags: Flags, wishes: Wishes) -> int:
         choice, plan = _look(values)
         _tell_what_was_found(choice, plan)
         given = load.given(Command.UP, flags, os.environ)
-        handed = Handed(given, found_texts(plan, member, data_dir), Path.cwd())
+        handed = handed_on(given, plan, member, data_dir, Path.cwd())
         serve_flags = handed.flags(Command.SERVE)
         settings = resolve.serve(
             load.read(Command.SERVE, serve_flags, {}), machine.surroundings(), data_dir

@@ -55,6 +55,12 @@ class Handed:
         )
 
 
+def handed_on(given: Texts, plan: HostPlan, member: Membership, data_dir: Path, working_dir: Path) -> Handed:
+    """The plan has the operator's --hosts-dir already, where this host's containerd looks there."""
+    others = {field: texts for field, texts in given.items() if field != table.HOSTS_DIR.field}
+    return Handed(others, found_texts(plan, member, data_dir), working_dir)
+
+
 def found_texts(plan: HostPlan, member: Membership, data_dir: Path) -> dict[str, tuple[str, ...]]:
     """Of settings, by field."""
     found = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from posixpath import dirname
 
 from containerd.effective_config import ConfigInvalid, EffectiveConfig, effective
@@ -76,7 +76,11 @@ def plan(
     for path in (*(dirname(change.path) for change in made.changes), *(one.path for one in made.hosts_dirs)):
         if any(path == one or path.startswith(f"{one}/") for one in host.read_only):
             raise HostError(read_only_refusal(path))
-    return made
+    used = (made.serve.hosts_dir, *(one.path for one in made.hosts_dirs))
+    if hosts_dir is None or hosts_dir in used:
+        return made
+    note = f"--hosts-dir {hosts_dir} has no effect: {chosen.name} reads {made.serve.hosts_dir}"
+    return replace(made, notes=(*made.notes, note))
 
 
 def _made(host: HostFacts, chosen: Installation, registry_url: str, told: str | None) -> HostPlan:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mirror.cli.after_up import with_what_up_found
-from mirror.host.handing_on import Handed, flags_of, found_texts, words
+from mirror.host.handing_on import Handed, flags_of, found_texts, handed_on, words
 from mirror.host.ledger import Entry, Ledger, save
 from mirror.host.membership import Membership
 from mirror.host.plan import HostPlan, HostsDir, ServeSettings
@@ -62,8 +62,7 @@ def test_every_setting_of_serve_and_configure_arrives_as_it_was_given() -> None:
 
 
 def test_what_was_found_is_handed_on_and_kept() -> None:
-    found = found_texts(PLAN, MEMBER, DATA_DIR)
-    handed = Handed({"mirror": ("a.io",), "hosts_dir": ("certs",)}, found, HERE)
+    handed = handed_on({"mirror": ("a.io",), "docker_config": ("auth",)}, PLAN, MEMBER, DATA_DIR, HERE)
     assert handed.flags(Command.SERVE) == {
         "containerd_sock": "/run/c.sock",
         "containerd_namespace": ("k8s.io", "moby"),
@@ -71,13 +70,14 @@ def test_what_was_found_is_handed_on_and_kept() -> None:
         "bootstrap": ("lan", "static:10.0.0.1:1"),
         "cluster": "home",
         "cluster_secret_file": "/var/lib/peili/secret",
+        "docker_config": "/home/me/auth",
         "mirror": ("a.io",),
-        "hosts_dir": "/home/me/certs",
+        "hosts_dir": "/a",
         "containerd_config_path": "/a:/b",
     }
     kept = handed.kept(Ledger(), PLAN, MEMBER)
     assert kept.flags["cluster_secret_file"] == ("/var/lib/peili/secret",)
-    assert kept.flags["mirror"] == ("a.io",) and kept.flags["hosts_dir"] == ("/home/me/certs",)
+    assert kept.flags["mirror"] == ("a.io",) and kept.flags["docker_config"] == ("/home/me/auth",)
 
 
 def test_an_open_cluster_of_the_lan_has_neither_name_nor_secret() -> None:
@@ -86,7 +86,9 @@ def test_an_open_cluster_of_the_lan_has_neither_name_nor_secret() -> None:
 
 
 def test_configure_runs_for_each_directory() -> None:
-    handed = Handed({"mirror": ("a.io",)}, found_texts(PLAN, MEMBER, DATA_DIR), HERE)
+    """Also where the operator names one: the plan says where it counts."""
+    given = {"mirror": ("a.io",), "hosts_dir": ("/a",)}
+    handed = handed_on(given, PLAN, MEMBER, DATA_DIR, HERE)
     told = [
         (flags["hosts_dir"], flags["containerd_config_path"], flags["mirror"], flags["containerd_sock"])
         for flags in handed.flags_of_configure(PLAN)

@@ -270,6 +270,11 @@ def test_docker_with_a_containerd_of_its_own() -> None:
     )
 
 
+def test_a_hosts_dir_that_docker_does_not_read_is_told() -> None:
+    made = planned(replace(stock(FOR_DOCKER, namespaces=("moby",)), docker=DOCKER), hosts_dir="/mine")
+    assert made.serve.hosts_dir == DOCKER_CERTS and "--hosts-dir /mine has no effect" in made.notes[0]
+
+
 def test_classic_docker_beside_kubernetes_is_a_note() -> None:
     made = planned(replace(stock(READS, namespaces=("moby", "k8s.io")), docker=CLASSIC))
     assert made.serve.namespaces == ("k8s.io",) and [one.path for one in made.hosts_dirs] == [CERTS]
