@@ -45,18 +45,22 @@ def run(flags: Flags) -> int:
 
 
 def _is_left_over(data_dir: Path) -> bool:
-    """Of a down that was killed as it had all but ended."""
-    return data_dir.is_dir() and [path.name for path in data_dir.iterdir()] == [LOCK_FILE]
+    """Of a down that was killed as it had all but ended, or of an up that was before the ledger was whole."""
+    if not data_dir.is_dir():
+        return False
+    names = {path.name for path in data_dir.iterdir()}
+    return LOCK_FILE in names and all(name.startswith(f".{ledger.LEDGER_FILE}.") for name in names - {LOCK_FILE})
 
 
 def _undo(data_dir: Path, known: Ledger) -> Removal:
-    # First: from here on containerd asks a daemon that ends no more.
-    for hosts_dir in known.hosts_dirs:
-        print_report(restore_hosts(Path(hosts_dir)))
+    # First: from here on containerd asks no daemon that ends.
+    _restore(known)
     if known.service is not None:
         asyncio.run(systemd.stop(known.service))
         click.echo(f"{'stopped':<9}  {known.service}")
     _end_daemon(data_dir)
+    # The daemon may have been about to add a registry.
+    _restore(known)
     was_changed = bool(known.files)
     for done in ledger.give_back(data_dir):
         click.echo(f"{done.outcome.value:<9}  {done.path}")
@@ -72,6 +76,11 @@ def _undo(data_dir: Path, known: Ledger) -> Removal:
     if was_changed and known.restart is not None:
         click.echo(f"containerd forgets its old configuration with its next restart: {known.restart}")
     return removal
+
+
+def _restore(known: Ledger) -> None:
+    for hosts_dir in known.hosts_dirs:
+        print_report(restore_hosts(Path(hosts_dir)))
 
 
 def _end_daemon(data_dir: Path) -> None:
