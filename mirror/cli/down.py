@@ -49,7 +49,9 @@ def _is_left_over(data_dir: Path) -> bool:
     if not data_dir.is_dir():
         return False
     names = {path.name for path in data_dir.iterdir()}
-    return LOCK_FILE in names and all(name.startswith(f".{ledger.LEDGER_FILE}.") for name in names - {LOCK_FILE})
+    return LOCK_FILE in names and all(
+        name.startswith(f".{ledger.LEDGER_FILE}.") for name in names - {LOCK_FILE}
+    )
 
 
 def _undo(data_dir: Path, known: Ledger) -> Removal:

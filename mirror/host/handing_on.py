@@ -37,7 +37,10 @@ class Handed:
     def flags_of_configure(self, plan: HostPlan) -> Iterator[dict[str, str | tuple[str, ...]]]:
         """For each of the plan's hosts directories."""
         for one in plan.hosts_dirs:
-            here = {table.HOSTS_DIR.field: (one.path,), table.CONTAINERD_CONFIG_PATH.field: (one.config_path,)}
+            here = {
+                table.HOSTS_DIR.field: (one.path,),
+                table.CONTAINERD_CONFIG_PATH.field: (one.config_path,),
+            }
             yield flags_of(Command.CONFIGURE, self.given, {**self.found, **here}, self.working_dir)
 
     def kept(self, known: Ledger, plan: HostPlan, member: Membership) -> Ledger:

@@ -32,6 +32,14 @@ def short_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """As short, the test's alone, and gone after it."""
+    made = Path(tempfile.mkdtemp(prefix="peili-"))
+    yield made
+    shutil.rmtree(made)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def containerds(short_folder: Path) -> AsyncIterator[Containerds]:
     async with AsyncExitStack() as stack:

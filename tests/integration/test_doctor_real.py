@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -29,14 +27,6 @@ pytestmark = [pytest.mark.containerd, pytest.mark.slow]
 REGISTRY = "reg.test"
 # The uid of somebody else.
 OTHER = 65_534
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    # Short: a Unix socket is below it.
-    made = Path(tempfile.mkdtemp(prefix="peili-"))
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest_asyncio.fixture

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.test_up_real import PEILI, beds, ready
 from tests.support.bed_process import BedProcess
 from tests.support.skips import tool_bin
+from tests.support.up_bed import PEILI, beds, ready
 
 pytestmark = [pytest.mark.containerd, pytest.mark.netns, pytest.mark.slow, pytest.mark.matrix]
 
@@ -20,14 +17,6 @@ DOCKERD = (
     *("--iptables=false", "--ip6tables=false", "--bridge=none", "--userland-proxy=false"),
     *("--containerd=/run/containerd/containerd.sock", "--host=unix:///run/docker.sock"),
 )
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    # Short: a Unix socket is below it.
-    made = Path(tempfile.mkdtemp(prefix="peili-"))
-    yield made
-    shutil.rmtree(made)
 
 
 async def test_dockers_directory_and_namespace_are_found_and_nothing_stays(folder: Path) -> None:

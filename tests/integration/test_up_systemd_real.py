@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +20,6 @@ UNIT = "/etc/systemd/system/peili.service"
 CONFIG = "/etc/containerd/config.toml"
 # What a user's file says before anybody looked at it.
 UNSET = "# mine\nversion = 3\n\n[grpc]\n  max_recv_message_size = 16777216\n"
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    # Short: a Unix socket is below it.
-    made = Path(tempfile.mkdtemp(prefix="peili-"))
-    yield made
-    shutil.rmtree(made)
 
 
 def files(host: SystemdHost, *folders: str) -> dict[str, tuple[int, bytes]]:
