@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Readable for its owner alone. What a killed process leaves behind begins with a dot and the file's name. Raises:
-    OSError; the old file stands then."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+def replace(
+    path: Path, content: bytes, *, mark: str = "", finish: Callable[[int], None] = lambda descriptor: None
+) -> None:
+    """Readable for its owner alone, where `finish` does not change that of the written file. What a killed process
+    leaves behind begins with a dot, the file's name, another dot and `mark`. Raises: OSError; the old file stands
+    then."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.{mark}", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
+            finish(descriptor)
             os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:

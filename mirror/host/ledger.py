@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,6 +33,8 @@ SECRET_FILE = "secret"  # noqa: S105 - its name
 FORMAT = 1
 # Configuration files have some kilobytes; what is larger is something else and is not read into memory.
 FILE_MAX_BYTES = 2**20
+# In the names of half-written files: beside a user's own, other names are his.
+_MARK = "peili."
 _DIRECTORY_MODE = 0o755
 _PRIVATE_DIRECTORY_MODE = 0o700
 _PRIVATE_FILE_MODE = 0o600
@@ -237,39 +238,24 @@ def _read(path: Path) -> _Original | None:
 def _write(
     path: Path, content: bytes, keeps: _Original | None, mode: int, mtime_ns: int | None = None
 ) -> None:
-    """By a rename of a finished, synced file. `keeps`: whose owner and mode it gets."""
-    descriptor, temporary = tempfile.mkstemp(prefix=_unfinished(path), dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            if keeps is not None:
-                os.fchown(descriptor, keeps.uid, keeps.gid)
-            # After the owner: a change of owner clears bits of the mode.
-            os.fchmod(descriptor, mode if keeps is None else keeps.mode)
-            file.flush()
-            os.fsync(descriptor)
+    """`keeps`: whose owner and mode it gets."""
+
+    def finish(descriptor: int) -> None:
+        if keeps is not None:
+            os.fchown(descriptor, keeps.uid, keeps.gid)
+        # After the owner: a change of owner clears bits of the mode.
+        os.fchmod(descriptor, mode if keeps is None else keeps.mode)
         if mtime_ns is not None:
-            os.utime(temporary, ns=(mtime_ns, mtime_ns))
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+            os.utime(descriptor, ns=(mtime_ns, mtime_ns))
 
-
-def _unfinished(path: Path) -> str:
-    return f".{path.name}.peili."
+    whole_file.replace(path, content, mark=_MARK, finish=finish)
 
 
 def _sweep(path: Path) -> None:
     """Takes away what a killed process left unfinished."""
     if path.parent.is_dir():
         for name in os.listdir(path.parent):  # noqa: PTH208 - a glob would read the file's name as a pattern
-            if name.startswith(_unfinished(path)):
+            if name.startswith(f".{path.name}.{_MARK}"):
                 (path.parent / name).unlink()
 
 

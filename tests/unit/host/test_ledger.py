@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from mirror import whole_file
-from mirror.host import ledger
 from mirror.host.changes import FileChange
 from mirror.host.errors import HostError
 from mirror.host.ledger import LedgerDamaged, Outcome, give_back, load, make
@@ -122,7 +121,6 @@ def test_a_crash_at_any_point_is_given_back(
     with monkeypatch.context() as patch:
         patch.setattr(whole_file, "replace", until_killed(whole_file.replace))
         patch.setattr(Path, "mkdir", until_killed(Path.mkdir))
-        patch.setattr(ledger, "_write", until_killed(ledger._write))
         with pytest.raises(Killed):
             make(data_dir, changes)
     if is_run_again:
