@@ -278,5 +278,5 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise HostError(
-            f"{exc.filename or path} cannot be changed: {exc.strerror or exc}; peili up and down need root"
+            f"{exc.filename or path} cannot be changed: {exc.strerror or exc}; mend that, then run this again"
         ) from exc
