@@ -24,7 +24,7 @@ from mirror.data_dir import daemon_pid
 from mirror.host import join_line, ledger, systemd, unit
 from mirror.host.errors import HostError
 from mirror.host.found import Choice, Installation
-from mirror.host.handing_on import handed_on
+from mirror.host.handed import handed_on
 from mirror.host.join_line import Invitation
 from mirror.host.ledger import Ledger
 from mirror.host.membership import Asked, Kept, Membership, invitation, settle

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mirror.cli.after_up import with_what_up_found
-from mirror.host.handing_on import Handed, flags_of, found_texts, handed_on, words
+from mirror.host.handed import Handed, found_texts, handed_on
+from mirror.host.handing_on import flags_of, words
 from mirror.host.ledger import Entry, Ledger, save
 from mirror.host.membership import Membership
 from mirror.host.plan import HostPlan, HostsDir, ServeSettings
