@@ -53,12 +53,13 @@ async def test_it_beats_in_a_quarter_of_the_time(manager: socket.socket) -> None
     notifier = Notifier(environment(manager, WATCHDOG_USEC="400000", WATCHDOG_PID=str(PID)), PID)
     loop = asyncio.get_running_loop()
     manager.setblocking(False)
+    # Before the first is sent: on a busy machine it is received late, and the second is not.
+    began_at = loop.time()
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(notifier.run())
         assert await loop.sock_recv(manager, 100) == b"WATCHDOG=1"
-        first_at = loop.time()
         assert await loop.sock_recv(manager, 100) == b"WATCHDOG=1"
-        assert loop.time() - first_at > 0.09
+        assert loop.time() - began_at > 0.09
         running.cancel()
 
 
