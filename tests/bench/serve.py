@@ -33,6 +33,7 @@ from pathlib import Path
 from mirror.secret import ClusterSecret
 from tests.bench.crowd import crowd
 from tests.support.debs import tool
+from tests.support.free_ports import free_port, free_ports
 from tests.support.missing import Missing
 
 BLOB_BYTES = 1 << 30
@@ -196,7 +197,7 @@ def _peili(work: Path) -> Iterator[_Peili]:
 
 @contextlib.contextmanager
 def _nginx(work: Path) -> Iterator[_Server]:
-    (port,) = free_ports(1)
+    port = free_port()
     (work / "nginx").mkdir()
     config = work / "nginx.conf"
     config.write_text(
@@ -316,14 +317,6 @@ def enter_namespace(module: str) -> None:
     unshare = shutil.which("unshare")
     assert unshare is not None
     os.execv(unshare, [unshare, "--net", "sh", "-ec", script, "bench", *sys.argv[1:]])
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
 
 
 def _ready(url: str) -> bool:

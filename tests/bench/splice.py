@@ -32,6 +32,7 @@ from mirror.web.splice import WAKE_BYTES
 from mirror.web.vessel import PIPE_BYTES
 from tests.bench import serve
 from tests.support.debs import tool
+from tests.support.free_ports import free_port
 from tests.support.memory_ingests import MemoryIngests
 from tests.support.mirror_host import mirror_host
 from tests.support.missing import Missing
@@ -104,7 +105,7 @@ def _fill(folder: Path, size_bytes: int) -> str:
 
 @contextlib.contextmanager
 def _source(work: Path, nginx: Path) -> Iterator[int]:
-    (port,) = serve.free_ports(1)
+    port = free_port()
     (work / "nginx").mkdir()
     config = work / "nginx.conf"
     config.write_text(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +20,7 @@ import pytest
 
 from tests.support.bed_process import READY_TIMEOUT_S, BedProcess
 from tests.support.fake_containerd import FakeContainerd
+from tests.support.free_ports import free_ports
 from tests.support.helm_chart import Object, one, rendered
 from tests.support.mirror_host import ask
 from tests.support.pod_sandbox import container_process, make_host_paths
@@ -70,19 +70,8 @@ def snapshot(root: Path) -> dict[str, tuple[int, int, bytes, int]]:
     return found
 
 
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("0.0.0.0", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
 def values_for(host: Path, fake: FakeContainerd) -> dict[str, Any]:
-    registry, peer, admin, metrics = free_ports(4)
+    registry, peer, admin, metrics = free_ports(4, "0.0.0.0")
     return {
         "service": {
             "registry": {"port": registry},

@@ -16,7 +16,8 @@ import pytest
 import pytest_asyncio
 
 from tests.support.bed_process import BedProcess
-from tests.support.doctor_bed import DoctorBed, Seen, doctor_bed, free_port
+from tests.support.doctor_bed import DoctorBed, Seen, doctor_bed
+from tests.support.free_ports import free_port
 from tests.support.netns import HostLink, Network
 from tests.support.skips import netns_or_missing, require, tool_bin
 

@@ -17,7 +17,8 @@ from containerd.client import Client
 from containerd.types import Descriptor
 from tests.support.bed_containerds import VERSIONS
 from tests.support.bed_process import BedProcess
-from tests.support.doctor_bed import DoctorBed, Seen, doctor_bed, free_port, run, without_rights
+from tests.support.doctor_bed import DoctorBed, Seen, doctor_bed, run, without_rights
+from tests.support.free_ports import free_port
 from tests.support.netns import Network
 from tests.support.recording_mirror import Journal, RecordingHost, Shelf
 from tests.support.skips import netns_or_missing, require, tool_bin

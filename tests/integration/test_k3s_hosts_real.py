@@ -18,7 +18,7 @@ from tests.support.bed_hosts import REGISTRY_PORT, BedHost
 from tests.support.bed_process import BedProcess
 from tests.support.bed_registry import RealRegistry
 from tests.support.cri_pull import Pulled, cri_pull
-from tests.support.doctor_bed import free_port
+from tests.support.free_ports import free_port
 from tests.support.k3s_hosts import write_k3s_hosts
 from tests.support.mirror_host import ask
 from tests.support.netns import Network

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ import pytest
 from containerd.client import Client
 from containerd.types import Descriptor
 from tests.support.bed_containerds import Containerds
+from tests.support.free_ports import free_port
 from tests.support.json_schema import violations
 from tests.support.oci_image import Blob, Image, Index, build_image, build_index
 from tests.support.store_beds import write_content
@@ -34,9 +34,7 @@ SOURCE = {"containerd.io/distribution.source.reg.example": "public/app"}
 @asynccontextmanager
 async def daemon(sock: Path, namespace: str, folder: Path) -> AsyncIterator[int]:
     """The port of its admin API."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        admin_port: int = free.getsockname()[1]
+    admin_port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "mirror", "serve", f"--containerd-sock={sock}"),
         *(f"--containerd-namespace={namespace}", f"--data-dir={folder / 'data'}"),

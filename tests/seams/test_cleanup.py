@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Collection
@@ -17,10 +16,13 @@ import pytest
 from mirror.cleanup.stay import CLEANED_PATH
 from mirror.cleanup.waiting import NotClean, wait
 from mirror.settings.model import Address
+from tests.support.free_ports import free_port
 from tests.support.mirror_host import ask
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 30.0
+# Free at every address of loopback: those of one name are asked there.
+ANYWHERE = "0.0.0.0"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PEILI_")}
 
 
@@ -49,14 +51,6 @@ async def line_with(process: Process, text: str) -> str:
     pytest.fail(f"it ended without saying {text!r}")
 
 
-def free_port() -> int:
-    """At every loopback address."""
-    with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def stays(hosts_dir: Path, address: str, *more: str) -> contextlib.AbstractAsyncContextManager[Process]:
     return started("cleanup", "--hosts-dir", str(hosts_dir), "--stay-addr", address, *more)
 
@@ -71,7 +65,7 @@ async def test_cleanup_stays_and_says_so_until_it_is_stopped(tmp_path: Path) -> 
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     (data_dir / "lock").touch()
-    port = free_port()
+    port = free_port(ANYWHERE)
     async with stays(hosts_dir, f"127.0.0.1:{port}", "--remove-data-dir", str(data_dir)) as process:
         said = await line_with(process, "says so")
         assert said == f"this host is clean, and says so at 127.0.0.1:{port} until it is stopped\n"
@@ -89,7 +83,7 @@ async def test_a_host_that_cannot_be_cleaned_never_says_that_it_is(tmp_path: Pat
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "precious").touch()
     flags = ["--remove-data-dir", str(tmp_path / "data")]
-    async with stays(tmp_path / "certs.d", f"127.0.0.1:{free_port()}", *flags) as process:
+    async with stays(tmp_path / "certs.d", f"127.0.0.1:{free_port(ANYWHERE)}", *flags) as process:
         async with asyncio.timeout(PATIENCE_S):
             _, err = await process.communicate()
         assert process.returncode == 1 and b"not a data directory of peili" in err
@@ -98,7 +92,7 @@ async def test_a_host_that_cannot_be_cleaned_never_says_that_it_is(tmp_path: Pat
 
 @pytest.mark.slow
 async def test_many_hosts_are_waited_for(tmp_path: Path) -> None:
-    port, said = free_port(), list[str]()
+    port, said = free_port(ANYWHERE), list[str]()
 
     async def resolve(name: str) -> Collection[str]:
         assert name == "peili-cleanup"
@@ -145,7 +139,7 @@ async def chatty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 async def test_who_did_not_answer_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mirror.cleanup.waiting.ASK_TIMEOUT_S", 0.2)
-    port = free_port()
+    port = free_port(ANYWHERE)
     async with (
         await asyncio.start_server(silent, "127.0.0.2", port),
         await asyncio.start_server(chatty, "127.0.0.3", port),
@@ -166,7 +160,7 @@ async def test_who_did_not_answer_is_named_with_the_reason(monkeypatch: pytest.M
 
 @pytest.mark.slow
 async def test_the_machine_s_resolver_is_asked(tmp_path: Path) -> None:
-    port = free_port()
+    port = free_port(ANYWHERE)
     async with stays(tmp_path / "a", f":{port}") as process:
         await line_with(process, "says so")
         address = Address("localhost", port)

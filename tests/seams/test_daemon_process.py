@@ -21,6 +21,7 @@ from mirror.discovery.base import Peer
 from mirror.settings.model import Address, StaticBootstrap
 from mirror.web.watchdog import LATE_S
 from tests.support.dht_hosts import dht_host, until
+from tests.support.free_ports import free_ports
 from tests.support.json_schema import violations
 from tests.support.mirror_host import Answer, ask
 
@@ -71,14 +72,6 @@ class Running:
     @property
     def blob_request(self) -> bytes:
         return f"GET /v2/a/blobs/sha256:{DIGEST}?ns=reg.example HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
 
 
 def command(folder: Path, ports: list[int]) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from tests.support.bed_process import BedProcess
 from tests.support.cri_pull import Pulled, cri_pull
+from tests.support.free_ports import free_port
 from tests.support.oci_image import build_image
 from tests.support.real_containerd import RealContainerd
 from tests.support.recording_mirror import Shelf
@@ -42,13 +42,6 @@ class Seen:
         steps = self.findings[code]["mend"]
         assert isinstance(steps, list)
         return steps
-
-
-def free_port() -> int:
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port: int = reserved.getsockname()[1]
-    return port
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import ssl
 import subprocess
 import urllib.error
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from tests.support.bed_process import BedProcess
+from tests.support.free_ports import free_ports
 
 TOKEN: Final = "tests-only"
 # Of a member of the group of docs/doctor-rights.yaml, who has no other right.
@@ -40,7 +40,7 @@ class KubeBed:
     def __init__(self, etcd: Path, kube_apiserver: Path, folder: Path) -> None:
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
-        client, peer, self._port = _free_ports(3)
+        client, peer, self._port = free_ports(3)
         etcd_url = f"http://127.0.0.1:{client}"
         (folder / "tokens").write_text(
             f"{TOKEN},tests,tests,system:masters\n{LOOKER_TOKEN},looker,looker,peili-doctors\n"
@@ -163,14 +163,3 @@ class KubeBed:
             "users": [{"name": "tests", "user": {"token": TOKEN}}],
             "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
         }
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

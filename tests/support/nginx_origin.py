@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Final
 
 from mirror.oci.digest import Digest
 from tests.support.bed_process import BedProcess
+from tests.support.free_ports import free_ports
 
 _READY_TIMEOUT_S: Final = 15.0
 _TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -51,7 +51,7 @@ async def nginx_origin(
 ) -> AsyncIterator[NginxOrigin]:
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     (folder / "root").mkdir(exist_ok=True)
-    port, storage_port = _free_ports(2)
+    port, storage_port = free_ports(2)
     temporary = " ".join(f"{name}_temp_path {folder}/{name};" for name in _TEMPORARY)
     front = f"return 307 http://127.0.0.1:{storage_port}$request_uri;" if is_redirecting else ""
     config = folder / "nginx.conf"
@@ -85,11 +85,3 @@ async def _answers(port: int) -> bool:
         return False
     writer.close()
     return True
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
