@@ -73,7 +73,7 @@ async def test_a_peer_that_lies_spoils_one_pull_at_most(short_folder: Path, kind
         image = new_image()
         by_tag, _ = it.add(image, "lib/app")
         assert await it.first.pull(by_tag) == ""
-        await it.first.turn_wicked(wicked_daemon.CORRUPT_LAYERS)
+        await it.first.host.turn_wicked(wicked_daemon.CORRUPT_LAYERS)
         second = it.second.host
         await second.wait(lambda: all(one.host.counted("members") == 1 for one in it.hosts))
         await it.known(image)

@@ -3,7 +3,6 @@ nothing of what it says it holds, or sends wrong bytes."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -60,9 +59,7 @@ async def held_by(bed: FaultBed, *hosts: BedHost) -> BedImage:
 async def wicked(bed: FaultBed, host: BedHost, how: str) -> AsyncIterator[None]:
     """Its daemon is started anew, and is known as before."""
     good = host.daemon.command
-    arguments = good[good.index("serve") :]
-    host.daemon.command = [sys.executable, "-m", wicked_daemon.__name__, how, *arguments]
-    await host.daemon.stop()
+    await host.turn_wicked(how)
     await bed.heal()
     yield
     host.daemon.command = good

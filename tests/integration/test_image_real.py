@@ -39,7 +39,7 @@ class Bed:
     async def meet(self) -> None:
         """Every daemon is ready and knows all others."""
         for host in self.hosts:
-            await host.wait(lambda host=host: host.ready() == (200, "ok\n"))  # type: ignore[misc]
+            await host.wait(host.is_ready)
         count = len(self.hosts) - 1
         await self.hosts[0].wait(lambda: all(host.counted("members") == count for host in self.hosts))
 

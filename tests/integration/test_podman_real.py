@@ -5,7 +5,6 @@ manifest.
 from __future__ import annotations
 
 import io
-import sys
 import tarfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -136,18 +135,7 @@ async def test_a_peer_that_lies_spoils_one_pull_at_most(short_folder: Path, vers
     async with bed(short_folder, version) as it:
         name = it.add(image, "lib/app")
         assert (await it.first.podman("pull", name))[0] == 0
-        daemon = it.first.daemon
-        arguments = daemon.command[daemon.command.index("serve") :]
-        daemon.command = [
-            sys.executable,
-            "-m",
-            wicked_daemon.__name__,
-            wicked_daemon.CORRUPT_LAYERS,
-            *arguments,
-        ]
-        await daemon.stop()
-        daemon.start()
-        await it.first.wait(lambda: it.first.ready() == (200, "ok\n"))
+        await it.first.turn_wicked(wicked_daemon.CORRUPT_LAYERS)
         await it.second.wait(lambda: it.second.counted("members") == 1)
         await it.known(image)
         code, said = await it.second.podman("pull", name)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.support import wicked_daemon
 from tests.support.bed_process import BedProcess
 from tests.support.netns import HostLink
 from tests.support.real_containerd import RealContainerd
@@ -79,10 +80,16 @@ class BedHost:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self.containerd)
-        await self._stack.enter_async_context(self.daemon)
-        await self.wait(lambda: self.ready() == (200, "ok\n"))
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            await self.wait(self.is_ready)
+            self._stack = stack.pop_all()
         return self
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        """Its programs, in their order. Where one does not start, those before it are ended."""
+        await stack.enter_async_context(self.containerd)
+        await stack.enter_async_context(self.daemon)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -127,6 +134,18 @@ class BedHost:
     def ready(self) -> tuple[int, str]:
         """Status 0: nobody answers."""
         return self._get("/readyz")
+
+    def is_ready(self) -> bool:
+        return self.ready() == (200, "ok\n")
+
+    async def turn_wicked(self, how: str) -> None:
+        """Its daemon is another from now on, as `wicked_daemon` names it, and as good as any to its own containerd."""
+        command = self.daemon.command
+        arguments = command[command.index("serve") :]
+        self.daemon.command = [sys.executable, "-m", wicked_daemon.__name__, how, *arguments]
+        await self.daemon.stop()
+        self.daemon.start()
+        await self.wait(self.is_ready)
 
     async def wait(self, done: Callable[[], bool], *, limit_s: float = WAIT_S) -> float:
         """Seconds it took. Raises: TimeoutError with the end of the daemon's log."""

@@ -7,7 +7,6 @@ It judges nothing. Needs root: `tests.support.skips.netns_or_missing`.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from containerd.client import Client
-from tests.support import wicked_daemon
 from tests.support.bed_hosts import BedHost
 from tests.support.client_tools_build import nerdctl
 from tests.support.containerd_calls import read
@@ -104,15 +102,6 @@ class ClientHost:
         """What its containerd has. Raises: NotFound."""
         async with Client(self.host.containerd.socket) as client:
             return await read(client.content(self.kind.namespace), digest)
-
-    async def turn_wicked(self, how: str) -> None:
-        """Its daemon is another from now on; to its own containerd it is as good as any."""
-        daemon = self.host.daemon
-        arguments = daemon.command[daemon.command.index("serve") :]
-        daemon.command = [sys.executable, "-m", wicked_daemon.__name__, how, *arguments]
-        await daemon.stop()
-        daemon.start()
-        await self.host.wait(lambda: self.host.ready() == (200, "ok\n"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import aiohttp
 
@@ -94,24 +93,13 @@ class DockerHost(BedHost):
             netns=link.netns,
             environment={"PATH": path, "HOME": str(state)},
         )
-        self._docker_stack = AsyncExitStack()
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._docker_stack.enter_async_context(self.containerd)
-            await self._docker_stack.enter_async_context(self.dockerd)
-            await self.dockerd.said("API listen on")
-            await self._docker_stack.enter_async_context(self.daemon)
-            await self.wait(lambda: self.ready() == (200, "ok\n"))
-        except BaseException:
-            await self._docker_stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._docker_stack.aclose()
+    async def _start(self, stack: AsyncExitStack) -> None:
+        if self.containerd_socket == self.containerd.socket:
+            await stack.enter_async_context(self.containerd)
+        await stack.enter_async_context(self.dockerd)
+        await self.dockerd.said("API listen on")
+        await stack.enter_async_context(self.daemon)
 
     def configure(self, registry: str, *flags: str) -> None:
         """As docs/clients/docker.md says it."""

@@ -323,7 +323,7 @@ def _is_ready(host: BedHost, others_count: int) -> Callable[[], bool]:
     def is_ready() -> bool:
         # One that ended will not become ready.
         assert host.daemon.running, host.daemon.log()
-        return host.ready() == (200, "ok\n") and host.counted("members") == others_count
+        return host.is_ready() and host.counted("members") == others_count
 
     return is_ready
 

@@ -341,7 +341,7 @@ def _ready(host: BedHost) -> Callable[[], bool]:
     def is_ready() -> bool:
         # One that ended will not become ready.
         assert host.daemon.running, host.daemon.log()
-        return host.ready() == (200, "ok\n")
+        return host.is_ready()
 
     return is_ready
 

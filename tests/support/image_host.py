@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from tests.support.bed_hosts import ADMIN_PORT, PEER_PORT, REGISTRY_PORT, BedHost
 from tests.support.built_images import BuiltImage
@@ -94,14 +95,12 @@ class ImageHost(BedHost):
             self.container_id, environment, mounts, memory_max_bytes=self.memory_max_bytes
         )
 
-    async def __aenter__(self) -> Self:
+    async def _start(self, stack: AsyncExitStack) -> None:
         self.data_dir.mkdir(mode=0o700, exist_ok=True)
-        await self._stack.enter_async_context(self.containerd)
-        self._stack.callback(self._end_containers)
+        await stack.enter_async_context(self.containerd)
+        stack.callback(self._end_containers)
         self.load(self.image)
-        await self._stack.enter_async_context(self.daemon)
-        await self.wait(lambda: self.ready() == (200, "ok\n"))
-        return self
+        await stack.enter_async_context(self.daemon)
 
     def load(self, image: BuiltImage) -> None:
         self.ctr("image", "import", str(image.tar))

@@ -117,7 +117,7 @@ class OriginHost(BedHost):
         self.daemon.command = [*walled, *self._command, f"--hosts-dir={self.certs_dir}", *flags]
         self.daemon.start()
         # One that ended will not become ready.
-        await self.wait(lambda: not self.daemon.running or self.ready() == (200, "ok\n"))
+        await self.wait(lambda: not self.daemon.running or self.is_ready())
         assert self.daemon.running, self.daemon.log()
 
     def lay_dead_end(self, gate: str) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from tests.support.bed_hosts import REGISTRY_PORT, BedHost
 from tests.support.netns import HostLink
@@ -70,10 +71,8 @@ class PodmanHost(BedHost):
             f"--hosts-dir={self.certs_dir}",
         ]
 
-    async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self.daemon)
-        await self.wait(lambda: self.ready() == (200, "ok\n"))
-        return self
+    async def _start(self, stack: AsyncExitStack) -> None:
+        await stack.enter_async_context(self.daemon)
 
     def install_registry(self, registry: str, url: str) -> None:
         super().install_registry(registry, url)
