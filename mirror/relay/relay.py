@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 
@@ -17,6 +18,8 @@ from mirror.relay.errors import RelayGaveUp
 from mirror.relay.limits import RelayLimits, RelayPorts
 from mirror.relay.reading import Reading
 from mirror.relay.transfer import Reader, Transfer
+
+log = logging.getLogger(__name__)
 
 # Often enough that a file is gone soon after its time, and that failed transfers do not gather.
 SWEEP_S = 5.0
@@ -59,15 +62,17 @@ class Relay:
         return fetched
 
     def _keep(self, fetched: FetchedManifest) -> None:
+        """What cannot be kept is answered all the same."""
         if self._ports.keep is None:
             return
-        # In memory: some KiB, written at once.
-        descriptor = os.memfd_create("manifest")
         try:
-            os.write(descriptor, fetched.data)
-            self._ports.keep(fetched.digest, len(fetched.data), descriptor)
-        finally:
-            os.close(descriptor)
+            # In memory: some KiB, written at once.
+            with os.fdopen(os.memfd_create("manifest"), "wb") as file:
+                file.write(fetched.data)
+                file.flush()
+                self._ports.keep(fetched.digest, len(fetched.data), file.fileno())
+        except OSError as exc:
+            log.warning("the manifest %s was not kept: %s", fetched.digest, exc.strerror or exc)
 
     async def size_bytes(self, repository: Repository, digest: Digest) -> int:
         """For a HEAD. Raises: RelayGaveUp, SpoolFull (both TransferError)."""

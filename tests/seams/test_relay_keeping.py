@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -45,6 +46,18 @@ async def test_a_part_is_not_kept(tmp_path: Path) -> None:
         # The whole is, and with it what came before.
         await bed.read(REPOSITORY, Digest.parse(LARGE.digest))
         assert list(kept.values()) == [LARGE.content]
+
+
+async def test_what_cannot_be_kept_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_descriptors(name: str) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "memfd_create", out_of_descriptors)
+    kept = Kept()
+    async with TokenOrigin() as origin, relay_bed(tmp_path, f"{origin.url}/v2", keep=kept) as bed:
+        origin.add(IMAGE, NAME, "v1")
+        assert (await bed.relay.manifest(REPOSITORY, "v1")).data == IMAGE.manifest.content
+    assert kept == {}
 
 
 @pytest.mark.parametrize("blob", [LARGE, SMALL], ids=["large", "small"])
