@@ -96,7 +96,9 @@ def _run(
         docker = docker_daemon.beside(hosts_dir)
         planner = Planner(hosts_dir, mirror, search, known or Manifest(), docker)
         if default:
-            registries = tuple(dict.fromkeys((*registries, *docker.insecure)))
+            # Loopback needs no entry to stay insecure, and is another registry on each host.
+            insecure = (it for it in docker.insecure if not it.is_loopback)
+            registries = tuple(dict.fromkeys((*registries, *insecure)))
         plan = planner.plan(registries, default=default and not docker.networks, alone=alone)
         for entry in plan.stale:
             check(hosts_dir, entry)

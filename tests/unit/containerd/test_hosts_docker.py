@@ -9,6 +9,7 @@ import pytest
 
 from containerd.hosts.cleanup import cleanup
 from containerd.hosts.errors import HostsFileInvalid
+from containerd.hosts.names import Registry
 from containerd.hosts.users import user_hosts
 from tests.support.containerd_hosts import Asked, hosts_asked
 from tests.support.hosts_runs import FALLBACK, MIRROR, URL, run_configure, write
@@ -42,6 +43,16 @@ def test_an_insecure_registry_stays_one_and_has_an_entry(hosts_dir: Path, entry:
     assert (origin.url, origin.skip_verify) == ("http://reg.test:5000/v2", True)
     (secure,) = between(hosts_dir, "ghcr.io")
     assert (secure.url, secure.skip_verify) == ("https://ghcr.io/v2", None)
+
+
+@pytest.mark.parametrize("entry", ["localhost:5000", "127.0.0.1:5000", "[::1]:5000"])
+def test_loopback_among_the_insecure_has_no_entry_of_its_own(hosts_dir: Path, entry: str) -> None:
+    settings(hosts_dir, **{"insecure-registries": [entry, "10.0.0.1:5000"]})
+    run_configure(hosts_dir, registries=["ghcr.io"])
+    made = {path.name for path in hosts_dir.iterdir()}
+    assert "10.0.0.1:5000" in made and not made & set(Registry.parse(entry).directories)
+    origin = hosts_asked([hosts_dir], entry, (2, 1))[-1]
+    assert (origin.url, origin.skip_verify) == (f"http://{entry}/v2", True)
 
 
 def test_mirrors_are_dockers_own_registry_only_and_before_it(hosts_dir: Path) -> None:
