@@ -20,24 +20,12 @@ from tests.support.containerd_calls import read
 from tests.support.docker_host import NAMESPACE, PULL_LIMIT_S, DockerHost
 from tests.support.netns import HostLink, Network
 from tests.support.oci_image import Image
+from tests.support.own_etc import own_etc
 from tests.support.skips import netns_or_missing, require, tool_bin
 from tests.support.token_origin import TokenOrigin
 
 # In the User-Agent of what the daemons ask.
 _OURS: Final = "peili"
-# The machine's /etc stays as it is. $2: what is seen at /etc/containerd/certs.d.
-_OWN_ETC: Final = """
-set -e
-mkdir -p "$1/etc"
-mount -t tmpfs tmpfs "$1/etc"
-cp -a /etc/. "$1/etc"
-rm -rf "$1/etc/containerd"
-mkdir -p "$1/etc/containerd/certs.d"
-mount --bind "$1/etc" /etc
-mount --bind "$2" /etc/containerd/certs.d
-shift 2
-exec "$@"
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +73,17 @@ class ClientHost:
             output, _ = await process.communicate()
         return output.decode() or "no word" if process.returncode else ""
 
-    def _command(self, image: str) -> list[str]:
+    def _command(self, image: str) -> list[str | Path]:
         to = [f"--address={self.host.containerd.socket}", f"--namespace={self.kind.namespace}"]
         if self.kind.program == "nerdctl":
             # Without --hosts-dir: it looks where configure writes by default.
             state = self.host.folder / "nerdctl"
             state.mkdir(exist_ok=True)
-            inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _OWN_ETC, "sh"]
-            words = [str(require(nerdctl())), *to, f"--data-root={state}", "pull", *self.kind.flags, image]
-            return [*inside, str(state), str(self.host.certs_dir), *words]
+            inside = own_etc(state, "/etc/containerd/certs.d", self.host.certs_dir)
+            return [*inside, require(nerdctl()), *to, f"--data-root={state}", "pull", *self.kind.flags, image]
         program = self.host.containerd.binaries / "ctr"
         more = ["images", "pull", f"--hosts-dir={self.host.certs_dir}", *self.kind.flags]
-        return [str(program), *to, *more, image]
+        return [program, *to, *more, image]
 
     async def held(self, digest: str) -> bytes:
         """What its containerd has. Raises: NotFound."""

@@ -17,23 +17,11 @@ import aiohttp
 from tests.support.bed_hosts import BedHost
 from tests.support.bed_process import BedProcess
 from tests.support.netns import HostLink
+from tests.support.own_etc import own_etc
 
 NAMESPACE: Final = "moby"
 # Beyond every wait that a test provokes on purpose.
 PULL_LIMIT_S: Final = 60.0
-# The machine's /etc stays as it is: dockerd gets a copy.
-_SET_UP: Final = """
-set -e
-mkdir -p "$1/etc"
-mount -t tmpfs tmpfs "$1/etc"
-cp -a /etc/. "$1/etc"
-rm -rf "$1/etc/docker"
-mkdir "$1/etc/docker"
-mount --bind "$1/etc" /etc
-mount --bind "$2" /etc/docker
-shift 2
-exec "$@"
-"""
 
 
 class DockerHost(BedHost):
@@ -82,7 +70,7 @@ class DockerHost(BedHost):
         path = ":".join([*map(str, (containerd_binaries, *docker_binaries)), "/usr/sbin:/usr/bin:/sbin:/bin"])
         self.dockerd = BedProcess(
             [
-                *("unshare", "--mount", "--propagation", "private", "sh", "-c", _SET_UP, "sh", state, docker),
+                *own_etc(state, "/etc/docker", docker),
                 *("dockerd", f"--host=unix://{self.docker_socket}"),
                 *(f"--data-root={state / 'data'}", f"--exec-root={state / 'exec'}"),
                 f"--pidfile={state / 'pid'}",

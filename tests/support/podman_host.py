@@ -14,23 +14,19 @@ from typing import Final
 
 from tests.support.bed_hosts import REGISTRY_PORT, BedHost
 from tests.support.netns import HostLink
+from tests.support.own_etc import own_etc
 
 PULL_LIMIT_S: Final = 60.0
-# $1: where what is written lands; $2: /etc/containers.
+# $1: where what is written lands.
 _ON_THE_MACHINE: Final = """
 set -e
-mkdir -p "$1/etc" "$1/var/lib" "$1/run"
-mount -t tmpfs tmpfs "$1/etc"
-cp -a /etc/. "$1/etc"
-mkdir -p "$1/etc/containers"
-mount --bind "$1/etc" /etc
-mount --bind "$2" /etc/containers
+mkdir -p "$1/var/lib" "$1/run"
 mount --bind "$1/var/lib" /var/lib
 mount --bind "$1/run" /run
-shift 3
+shift
 exec "$@"
 """
-# $3: the root.
+# $1: where what is written lands; $2: /etc/containers; $3: the root.
 _IN_A_ROOT: Final = """
 set -e
 mount -t overlay overlay -o "lowerdir=$3,upperdir=$1,workdir=$1.work" "$2.root"
@@ -91,11 +87,16 @@ class PodmanHost(BedHost):
 
     async def podman(self, *words: str) -> tuple[int, str]:
         """Exit code and what a user reads."""
-        script = _ON_THE_MACHINE if self._root is None else _IN_A_ROOT
+        inside: list[str | Path]
+        if self._root is None:
+            inside = own_etc(self._written, "/etc/containers", self._etc)
+            inside += ["sh", "-c", _ON_THE_MACHINE, "sh", self._written]
+        else:
+            inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _IN_A_ROOT, "sh"]
+            inside += [self._written, self._etc, self._root]
         process = await asyncio.create_subprocess_exec(
             *("nsenter", f"--net=/run/netns/{self.link.netns}"),
-            *("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"),
-            *(self._written, self._etc, self._root or ""),
+            *inside,
             *("podman", "--storage-driver=vfs", *words),
             env=self._environment,
             stdout=asyncio.subprocess.PIPE,
