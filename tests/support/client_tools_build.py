@@ -89,7 +89,11 @@ def main() -> int:
     if shutil.which("go") is None:
         print("nerdctl is built with Go 1.24 or later; there is no `go` on this machine", file=sys.stderr)
         return 1
-    print(build())
+    try:
+        print(build())
+    except (BuildError, subprocess.CalledProcessError) as error:
+        print(f"nerdctl: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
