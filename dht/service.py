@@ -36,7 +36,7 @@ from dht.server import ProviderServer
 from dht.settings import DnsBootstrap, LanBootstrap, Settings, StaticBootstrap
 from dht.sockets import OpenUdp, open_udp
 from dht.state_files import StateFiles
-from dht.stats import Stats
+from dht.stats import BEACON, Stats
 from dht.wire.codec import Fence, Verb
 from dht.wire.envelope import FIRST_SEQUENCE_LIMIT, Envelope
 from dht.wire.guard import DUPLICATE_ID, Guard
@@ -313,7 +313,7 @@ class DHT:
                 tasks.create_task(meet(node, endpoint), name="dht meets a neighbour")
 
         def dropped(reason: str, source: Endpoint | None) -> None:
-            self.stats.drops[f"beacon_{reason}"] += 1
+            self.stats.drops[BEACON + reason] += 1
             if reason == DUPLICATE_ID and source is not None:
                 self.node.shadowed(source, asyncio.get_running_loop().time())
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 # Round trips: a loopback's, a rack's, a region's, a lost datagram's.
 RTT_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 HOPS_BOUNDS = (1, 2, 3, 4, 6, 8)
+# Before the reason why a beacon was not acted on.
+BEACON: Final = "beacon_"
 
 
 @dataclass(slots=True)
@@ -47,3 +50,7 @@ class Stats:
     bytes_received: int = 0
     rtt_s: Histogram = field(default_factory=lambda: Histogram(RTT_BOUNDS_S))
     hops: Histogram = field(default_factory=lambda: Histogram(HOPS_BOUNDS))
+
+    def dropped(self, reason: str) -> int:
+        """Datagrams for this node and beacons for all together."""
+        return self.drops[reason] + self.drops[BEACON + reason]

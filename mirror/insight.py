@@ -78,7 +78,7 @@ def views(settings: ServeSettings, around: InsightAround) -> Views:
             uptime_s=round(time.monotonic() - around.started_s, 3),
             requests=around.metrics.requests_count(),
             clock_offset_s=around.dht.clock_offset_s,
-            refused_datagrams={reason: around.dht.stats.drops[reason] for reason in TOLD_DROPS},
+            refused_datagrams={reason: around.dht.stats.dropped(reason) for reason in TOLD_DROPS},
             key_ids=[key.key_id for key in around.keys],
             announced_digests=around.advertiser.announced_count,
             announced_tags=around.tags.announced_count,

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from dht.stats import Histogram, Stats
+from dht.stats import BEACON, Histogram, Stats
 from dht.wire.codec import NAMES
 from mirror.origin.base import Standing
 
@@ -206,7 +206,7 @@ def _claims(stats: Stats) -> Metric:
 
 
 def _drop_label(reason: str) -> str:
-    if reason.startswith("beacon_"):
+    if reason.startswith(BEACON):
         return "beacon"
     label = reason.replace(" ", "_")
     return label if label in DROP_REASONS else OTHER
