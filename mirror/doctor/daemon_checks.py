@@ -44,20 +44,22 @@ def check(facts: Facts) -> Iterator[Finding]:
 
 
 def _peers(facts: Facts, daemon: DaemonFacts) -> Iterator[Finding]:
-    if daemon.members == 0 and daemon.bootstrap == LAN_ALONE:
+    is_alone = daemon.members == 0
+    if is_alone and daemon.bootstrap == LAN_ALONE:
         # The first host of a home has no other one to know, and nothing is wrong with that.
-        yield Finding(
-            Code.ALONE_ON_LAN,
-            "no other host is heard on the local network yet",
-            daemon.trouble or "no members by lan",
-            (
-                "peili up on another host of this network",
-                "where one runs: with the line that peili up printed (--join), since multicast does not get through",
-                "open the port of --peer-addr between the hosts, TCP and UDP, and UDP port 29024 for multicast",
-            ),
-        )
-        return
-    if daemon.members == 0 and daemon.bootstrap:
+        if not (daemon.trouble or _strange(daemon)):
+            yield Finding(
+                Code.ALONE_ON_LAN,
+                "no other host is heard on the local network yet",
+                "no members by lan",
+                (
+                    "peili up on another host of this network",
+                    "where one runs: with the line that peili up printed (--join), since multicast does not get "
+                    "through",
+                    "open the port of --peer-addr between the hosts, TCP and UDP, and UDP port 29024 for multicast",
+                ),
+            )
+    elif is_alone and daemon.bootstrap:
         yield Finding(
             Code.NO_PEERS,
             "the daemon knows no other host: everything comes from the registries",
@@ -71,7 +73,7 @@ def _peers(facts: Facts, daemon: DaemonFacts) -> Iterator[Finding]:
             ),
         )
         return
-    if daemon.members == 0 and daemon.bootstrap == ():
+    if is_alone and daemon.bootstrap == ():
         yield Finding(
             Code.NO_BOOTSTRAP,
             "the daemon is not told of other hosts; it is alone until one finds it",
@@ -122,8 +124,12 @@ def _reach(facts: Facts, daemon: DaemonFacts) -> Iterator[Finding]:
     )
 
 
+def _strange(daemon: DaemonFacts) -> dict[str, int]:
+    return {reason: daemon.refused[reason] for reason in _STRANGE if daemon.refused.get(reason)}
+
+
 def _strangers(daemon: DaemonFacts) -> Iterator[Finding]:
-    strange = {reason: daemon.refused[reason] for reason in _STRANGE if daemon.refused.get(reason)}
+    strange = _strange(daemon)
     if not strange:
         return
     counted = ", ".join(f"{count} {reason}" for reason, count in strange.items())

@@ -66,11 +66,11 @@ def drop(host: HostLink, *protocols: str) -> None:
     subprocess.run(command, input=script, text=True, check=True, capture_output=True)
 
 
-def other_host(folder: Path, host: HostLink) -> BedProcess:
+def other_host(folder: Path, host: HostLink, *more: str) -> BedProcess:
     return BedProcess(
         [
             *(sys.executable, "-m", "mirror", "serve", "--store=directory"),
-            *(f"--peer-addr={host.address}:{PEER_PORT}", f"--data-dir={folder / 'other'}"),
+            *(f"--peer-addr={host.address}:{PEER_PORT}", f"--data-dir={folder / 'other'}", *more),
         ],
         folder / "other.log",
         netns=host.netns,
@@ -129,6 +129,27 @@ async def test_a_first_peer_where_no_daemon_listens(bed: DoctorBed) -> None:
     await bed.serve(f"--bootstrap=static:{away}")
     seen = await bed.until_problems({"no-peers"})
     assert f"{away} refuse TCP: no daemon listens" in str(seen.findings)
+
+
+# --- A network that carries multicast
+
+
+@pytest.mark.netns
+async def test_a_neighbour_with_another_secret_who_is_heard_by_beacons_alone(
+    bed: DoctorBed, network: Network, short_folder: Path
+) -> None:
+    host = network.hosts[0]
+    ours, theirs = (secret(short_folder / name, fill) for name, fill in (("ours", 0), ("theirs", 1)))
+    own = f"{network.address}:{bed.peer_port}"
+    await bed.serve("--bootstrap=lan", f"--cluster-secret-file={ours}", peer_addr=own)
+    assert set((await healthy(bed)).findings) == {"alone-on-lan"}
+    async with other_host(short_folder, host, "--bootstrap=lan", f"--cluster-secret-file={theirs}") as other:
+        await other.said("serving")
+        seen = await bed.until_problems({"secret-mismatch"})
+        assert set(seen.findings) == {"secret-mismatch"}
+    theirs.write_bytes(ours.read_bytes())
+    async with other_host(short_folder, host, "--bootstrap=lan", f"--cluster-secret-file={theirs}"):
+        assert "strangers-refused" in (await bed.until_healthy()).findings
 
 
 # --- Clocks and releases
@@ -209,7 +230,7 @@ async def test_a_port_that_is_forwarded_to_the_daemon(bed: DoctorBed) -> None:
         assert f"--registry-addr {other}" in seen.mend("hosts-other-address")[0]
 
 
-def secret(path: Path) -> Path:
-    path.write_bytes(base64.b64encode(bytes(32)))
+def secret(path: Path, fill: int = 0) -> Path:
+    path.write_bytes(base64.b64encode(bytes([fill]) * 32))
     path.chmod(0o600)
     return path
