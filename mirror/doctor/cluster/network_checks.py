@@ -102,8 +102,10 @@ def _policies(facts: ClusterFacts, daemonset: DaemonSet) -> Iterator[ClusterFind
             continue
         for protocol, port in PEER_PORTS.items():
             number = daemonset.port(port)
-            rules = [rule for one in here for rule in _rules(one, way)]
-            if number and not any(_lets(rule, way, protocol, number, port, facts.nodes) for rule in rules):
+            rules = [
+                rule for one in here for rule in _rules(one, way) if _is_about(rule, protocol, number, port)
+            ]
+            if number and not _lets(rules, way, facts.nodes):
                 blocked.append(f"{way} {protocol} {number}")
                 names |= {one.metadata.name for one in here}
     if not blocked:
@@ -138,11 +140,14 @@ def _rules(policy: NetworkPolicy, way: str) -> list[PolicyRule]:
     return (policy.spec.ingress if way == "ingress" else policy.spec.egress) or []
 
 
-def _lets(rule: PolicyRule, way: str, protocol: str, number: int, name: str, nodes: Sequence[Node]) -> bool:
-    if rule.ports and not any(_is_port(one, protocol, number, name) for one in rule.ports):
-        return False
-    peers = rule.sources if way == "ingress" else rule.to
-    return not peers or _covers(peers, nodes)
+def _is_about(rule: PolicyRule, protocol: str, number: int, name: str) -> bool:
+    return not rule.ports or any(_is_port(one, protocol, number, name) for one in rule.ports)
+
+
+def _lets(rules: Sequence[PolicyRule], way: str, nodes: Sequence[Node]) -> bool:
+    """Rules of all policies add up: each may name some of the hosts."""
+    peers = [rule.sources if way == "ingress" else rule.to for rule in rules]
+    return not all(peers) or _covers([peer for some in peers for peer in some or ()], nodes)
 
 
 def _is_port(port: PolicyPort, protocol: str, number: int, name: str) -> bool:
@@ -156,7 +161,8 @@ def _is_port(port: PolicyPort, protocol: str, number: int, name: str) -> bool:
 
 
 def _covers(peers: Sequence[PolicyPeer], nodes: Sequence[Node]) -> bool:
-    """Peers are seen with the addresses of hosts, which no selector of pods names."""
+    """Peers are seen with the addresses of hosts, which no selector of pods names. A block counts as theirs where
+    nodes were not seen."""
     wanted = [
         ipaddress.ip_address(one.address)
         for node in nodes
@@ -164,7 +170,7 @@ def _covers(peers: Sequence[PolicyPeer], nodes: Sequence[Node]) -> bool:
         if one.type == "InternalIP" and _is_address(one.address)
     ]
     blocks = [peer.ip_block for peer in peers if peer.ip_block is not None]
-    return bool(wanted) and all(
+    return bool(blocks) and all(
         any(
             address in ipaddress.ip_network(block.cidr, strict=False)
             and not any(address in ipaddress.ip_network(one, strict=False) for one in block.excepted or ())
