@@ -154,6 +154,12 @@ def without(rules: list[dict[str, Any]], resource: str, verb: str = "") -> list[
     ]
 
 
+def on_the_page() -> set[tuple[str, str]]:
+    """Every right, as resource and verb."""
+    rules = [rule for it in yaml.safe_load_all(RIGHTS.read_text()) for rule in it.get("rules", [])]
+    return {(one, verb) for rule in rules for one in rule["resources"] for verb in rule["verbs"]}
+
+
 def grant(kube: KubeBed, resource: str = "", verb: str = "") -> None:
     """What the page says, without one right."""
     for it in yaml.safe_load_all(RIGHTS.read_text()):
@@ -180,16 +186,22 @@ async def test_the_rights_of_the_page_are_enough_and_none_is_idle(kube: KubeBed,
         assert code == 1 and "does not list DaemonSets" in err and "--namespace NS" in err
         grant(kube)
         assert await doctor(looker) == (0, {}, "")
-        for resource in ("nodes", "events", "services", "endpointslices", "networkpolicies"):
+        noted = ("nodes", "events", "services", "endpointslices", "networkpolicies")
+        needed, of_exec = ("daemonsets", "pods"), ("get", "create")
+        assert {(one, "list") for one in (*noted, *needed)} | {
+            ("pods/exec", verb) for verb in of_exec
+        } == on_the_page()
+        for resource in noted:
             grant(kube, resource)
             code, found, _ = await doctor(looker)
             assert (code, set(found)) == (0, {"not-seen"}) and f"show {resource}:" in found["not-seen"][
                 "what"
             ]
-        grant(kube, "pods")
-        code, _, err = await doctor(looker)
-        assert code == 1 and "does not list the daemon's pods" in err
-        for verb in ("get", "create"):
+        for resource, said in zip(needed, ("does not list DaemonSets", "the daemon's pods"), strict=True):
+            grant(kube, resource)
+            code, _, err = await doctor(looker, "--namespace=peili-system")
+            assert code == 1 and said in err
+        for verb in of_exec:
             grant(kube, "pods/exec", verb)
             code, found, _ = await doctor(looker)
             assert (code, set(found)) == (3, {"host-not-asked"}), verb
