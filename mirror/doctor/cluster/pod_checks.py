@@ -11,6 +11,7 @@ from mirror.doctor.cluster.facts import ClusterFacts
 from mirror.doctor.cluster.finding import ClusterCode, ClusterFinding, counted, finding, listed
 from mirror.doctor.cluster.objects import ContainerStatus, DaemonSet, Node, Pod
 from mirror.doctor.cluster.placement import is_chosen, untolerated
+from mirror.doctor.cluster.told import Told
 
 _IMAGE_REASONS = frozenset(
     {
@@ -129,7 +130,7 @@ def _containers(facts: ClusterFacts) -> Iterator[ClusterFinding]:
     crashes: dict[str, list[Pod]] = {}
     stuck: dict[str, list[Pod]] = {}
     unready: dict[str, list[Pod]] = {}
-    nodes = {node.name: node for node in facts.nodes}
+    nodes, told = {node.name: node for node in facts.nodes}, facts.told()
     for pod in facts.pods:
         if not pod.spec.node_name or pod.metadata.deletion_timestamp:
             continue
@@ -144,7 +145,7 @@ def _containers(facts: ClusterFacts) -> Iterator[ClusterFinding]:
             if (why := _not_started(facts, pod, statuses)) is not None:
                 stuck.setdefault(why, []).append(pod)
         elif not all(one.ready for one in pod.status.container_statuses or ()):
-            unready.setdefault(_unready(facts, pod, nodes), []).append(pod)
+            unready.setdefault(_unready(facts, pod, nodes, told.get(pod.host)), []).append(pod)
     namespace = facts.namespace
     if images:
         yield _pods(
@@ -214,8 +215,7 @@ def _not_started(facts: ClusterFacts, pod: Pod, statuses: Sequence[ContainerStat
     return _last(facts, "Pod", pod.name) or None
 
 
-def _unready(facts: ClusterFacts, pod: Pod, nodes: dict[str, Node]) -> str:
-    told = facts.told().get(pod.host)
+def _unready(facts: ClusterFacts, pod: Pod, nodes: dict[str, Node], told: Told | None) -> str:
     if told is not None and told.unready:
         return "; ".join(told.unready)
     node = nodes.get(pod.host)
