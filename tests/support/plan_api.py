@@ -57,7 +57,7 @@ class PlanApi:
 
     async def items(self, path: str, kind: type[Item], *, labels: str = "", fields: str = "") -> list[Item]:
         if path.endswith(self.forbidden) and self.forbidden:
-            raise ListRefused(f"may not list {path.rpartition('/')[2]}", is_forbidden=True)
+            raise ListRefused(f"may not list {path.rpartition('/')[2]}")
         found = selected(self.plan, path, {"labelSelector": labels, "fieldSelector": fields})
         return [msgspec.convert(it, kind) for it in found]
 

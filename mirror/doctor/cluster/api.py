@@ -100,7 +100,7 @@ class KubeApi:
                 f"the Kubernetes API at {self._api.configuration.host} does not take the credentials of the context: "
                 f"{said}"
             )
-        raise ListRefused(said, is_forbidden=answer.status == HTTPStatus.FORBIDDEN)
+        raise ListRefused(said)
 
     async def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Printed:
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec"

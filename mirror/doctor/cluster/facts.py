@@ -52,7 +52,7 @@ class NodePorts:
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """A list that the API did not give. `verb`: the right that it takes."""
+    """A list that the API did not give."""
 
     what: str
     why: str

@@ -63,7 +63,6 @@ class NodeAddress(_Object, frozen=True):
 class Condition(_Object, frozen=True):
     type: str = ""
     status: str = ""
-    reason: str = ""
     message: str = ""
 
 
@@ -94,12 +93,10 @@ class Port(_Object, frozen=True):
     name: str = ""
     container_port: int = 0
     host_port: int = 0
-    protocol: str = "TCP"
 
 
 class Container(_Object, frozen=True):
     name: str = ""
-    image: str = ""
     args: list[str] | None = None
     command: list[str] | None = None
     ports: list[Port] | None = None
@@ -157,7 +154,6 @@ class State(_Object, frozen=True):
 class ContainerStatus(_Object, frozen=True):
     name: str = ""
     ready: bool = False
-    restart_count: int = 0
     state: State = field(default_factory=State)
     last_state: State = field(default_factory=State)
 
@@ -208,7 +204,6 @@ class DaemonSetSpec(_Object, frozen=True):
 
 class DaemonSetStatus(_Object, frozen=True):
     desired_number_scheduled: int = 0
-    current_number_scheduled: int = 0
 
 
 class DaemonSet(_Object, frozen=True):
@@ -252,8 +247,6 @@ class Event(_Object, frozen=True):
 
 class ServicePort(_Object, frozen=True):
     name: str = ""
-    port: int = 0
-    protocol: str = "TCP"
 
 
 class ServiceSpec(_Object, frozen=True):
@@ -282,9 +275,9 @@ class IpBlock(_Object, frozen=True):
 
 
 class PolicyPeer(_Object, frozen=True):
+    """`ip_block` None: pods, by selectors."""
+
     ip_block: IpBlock | None = None
-    pod_selector: Selector | None = None
-    namespace_selector: Selector | None = None
 
 
 class PolicyPort(_Object, frozen=True):

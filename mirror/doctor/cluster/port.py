@@ -19,11 +19,7 @@ class ApiUnheard(MirrorError):
 
 
 class ListRefused(MirrorError):
-    """The API answers, and does not give this list. `is_forbidden`: a right lacks."""
-
-    def __init__(self, message: str, *, is_forbidden: bool) -> None:
-        super().__init__(message)
-        self.is_forbidden = is_forbidden
+    """The API answers, and does not give this list."""
 
 
 class NotRun(MirrorError):

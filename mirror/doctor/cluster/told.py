@@ -41,7 +41,6 @@ class _Peer(Struct):
 
 class _Peers(Struct):
     peers: list[_Peer] = []
-    truncated: bool = False
 
 
 class HostFinding(Struct, frozen=True):
