@@ -42,6 +42,7 @@ def run_cluster(flags: ClusterFlags, *, as_json: bool) -> bool:
     from mirror.doctor.cluster.diagnosis import diagnose
     from mirror.doctor.cluster.facts import ClusterFacts
     from mirror.doctor.cluster.gather import ClusterAsked, gather
+    from mirror.doctor.report import problem_count
 
     async def look() -> ClusterFacts:
         async with opened(flags.kubeconfig, flags.context) as api:
@@ -53,4 +54,4 @@ def run_cluster(flags: ClusterFlags, *, as_json: bool) -> bool:
         click.echo(json.dumps(report.document(facts, findings), ensure_ascii=False))
     else:
         click.echo("\n".join(report.lines(facts, findings)))
-    return report.problem_count(findings) > 0
+    return problem_count(findings) > 0

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mirror.doctor.cluster.diagnosis import diagnose
 from mirror.doctor.cluster.finding import CLUSTER_NOTES, ClusterCode
-from mirror.doctor.cluster.report import document, lines, problem_count
+from mirror.doctor.cluster.report import document, lines
 from mirror.doctor.finding import Code
+from mirror.doctor.report import problem_count
 from tests.support.cluster_findings import alone, seen
 from tests.support.cluster_plan import cluster_in_order
 
