@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from mirror.oci.digest import Digest
@@ -28,9 +29,14 @@ async def put(store: DirectoryStore, data: bytes) -> Digest:
 
 
 def files(root: Path) -> dict[str, int]:
-    """Every file below blobs/ and ingest/, and its size."""
-    found = [path for name in ("blobs", "ingest") for path in (root / name).rglob("*") if path.is_file()]
-    return {str(path.relative_to(root)): path.stat().st_size for path in found}
+    """Every file below blobs/ and ingest/, and its size. Copies that end meanwhile take their names away."""
+    found = {}
+    for path in (path for name in ("blobs", "ingest") for path in (root / name).rglob("*")):
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                found[str(path.relative_to(root))] = status.st_size
+    return found
 
 
 def name_of(digest: Digest) -> str:
