@@ -7,7 +7,7 @@ from hashlib import blake2s
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht.contacts import Contact
@@ -96,6 +96,7 @@ def test_the_mask_is_where_the_members_differ(
         )
     )
 )
+@settings(deadline=None)
 def test_what_is_remembered_is_never_stale(steps: list[tuple[str, int, int]]) -> None:
     nodes = [bytes([number % 4 * 0x40 + number]) + bytes(19) for number in range(8)]
     members = table(b"\x77" * 20)
