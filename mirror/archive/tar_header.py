@@ -27,6 +27,8 @@ _PREFIX = slice(345, 500)
 # GNU's own magic is "ustar  \0": there the prefix's place holds times.
 _POSIX_MAGIC = b"ustar\0"
 _USED_KEYS = (b"path", b"linkpath", b"size")
+# Of a record, and the space behind it.
+_LENGTH_MAX_DIGITS = 20
 SPARSE_PREFIX = "GNU.sparse"
 _BASE_256 = 0x80
 _NEGATIVE = 0xFF
@@ -80,12 +82,12 @@ def parse_pax(body: bytes) -> dict[str, str]:
     records = {}
     position = 0
     while position < len(body) and body[position]:
-        space = body.find(b" ", position, position + 20)
-        length = _decimal(body[position:space]) if space > 0 else 0
-        end = position + length
+        space = body.find(b" ", position, position + _LENGTH_MAX_DIGITS)
+        # Each record must end behind its own length: one of no length would be read for ever.
+        end = position + _decimal(body[position:space]) if space > position else position
         record = body[space + 1 : end - 1]
         key, equals, value = record.partition(b"=")
-        if end > len(body) or end <= space or body[end - 1 : end] != b"\n" or not (key and equals):
+        if not (position < space < end <= len(body)) or body[end - 1 : end] != b"\n" or not (key and equals):
             raise ArchiveInvalid("a damaged tar: an extended header cannot be read")
         # Extended attributes, which may be any bytes, are nobody's here.
         if key in _USED_KEYS or key.startswith(SPARSE_PREFIX.encode()):

@@ -95,10 +95,22 @@ def test_any_block_is_a_header_or_none(block: bytes) -> None:
         parse_header(block)
 
 
-@given(st.binary(max_size=200))
-def test_any_bytes_are_records_or_none(body: bytes) -> None:
+RECORD = b"12 path=a/b\n"
+
+
+@given(st.booleans(), st.binary(max_size=200))
+def test_any_bytes_are_records_or_none(follows_a_record: bool, body: bytes) -> None:
     with contextlib.suppress(ArchiveInvalid):
-        parse_pax(body)
+        parse_pax(RECORD * follows_a_record + body)
+
+
+@pytest.mark.parametrize(
+    "rest", [b"x" * 40, b"x y=z\n", b"0 y=z\n", b" y=z\n", b"3 y=z\n", b"2 \n", b"9 y=z\n"]
+)
+def test_a_record_without_a_length_of_its_own_is_no_record(rest: bytes) -> None:
+    assert parse_pax(RECORD) == {"path": "a/b"}
+    with pytest.raises(ArchiveInvalid, match="extended header cannot be read"):
+        parse_pax(RECORD + rest)
 
 
 def test_a_size_beyond_eight_gibibytes_is_read() -> None:
