@@ -67,9 +67,12 @@ class LayoutFolder:
 
     def _open(self, name: str) -> int | None:
         """Component by component: none of them may be a link. Raises: ArchiveInvalid."""
-        *folders, last = PurePosixPath(name).parts
-        if PurePosixPath(name).is_absolute() or ".." in folders or last == "..":
+        parts = PurePosixPath(name).parts
+        if PurePosixPath(name).is_absolute() or ".." in parts:
             raise self._invalid(name, "leads outside")
+        if not parts:
+            raise self._invalid(name, "is no plain file")
+        *folders, last = parts
         descriptor = -1
         try:
             descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

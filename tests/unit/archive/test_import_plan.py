@@ -197,6 +197,7 @@ REFUSED: dict[str, tuple[Files, str]] = {
     "docker: config is absent": (docker_of(Config="other.json"), "the config of an image, is not in it"),
     "docker: config is damaged": (DOCKER | {CONFIG_NAME: b"{}"}, "other bytes than its name says"),
     "docker: config is outside": (docker_of(Config="../x"), "leads outside"),
+    "docker: config is a folder": (docker_of(Config="x/.."), "the config of an image, is not in it"),
     "docker: layer is outside": (docker_of(Layers=["/etc/passwd", "x"]), "leads outside"),
     "docker: a layer more": (docker_of(Layers=["a", "b", "c"]), "has 2 layers, and manifest.json gives it 3"),
     "docker: layer is absent": (docker_of(Layers=["a", "b"]), "a, a layer, is not in it"),
@@ -313,6 +314,8 @@ def test_a_folder_follows_no_link(tmp_path: Path) -> None:
     for name in ("../secret", "/etc/passwd"):
         with pytest.raises(ArchiveInvalid, match="leads outside"):
             LayoutFolder("stick", root).read(name, 10)
+    with pytest.raises(ArchiveInvalid, match="is no plain file"):
+        LayoutFolder("stick", root).read(".", 10)
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
