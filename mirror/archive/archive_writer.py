@@ -34,7 +34,10 @@ class ArchiveWriter(Protocol):
 
 @contextmanager
 def archive_writer(target: Path, *, is_folder: bool) -> Iterator[ArchiveWriter]:
-    """Left without an error, the archive stands at `target`. Raises: ExportFailed."""
+    """Left without an error, the archive stands at `target`, where that is a link at what it leads to. Raises:
+    ExportFailed."""
+    # Else the link itself would be replaced.
+    target = Path(os.path.realpath(target))
     try:
         with _folder(target) if is_folder else _tar(target) as writer:
             yield writer
@@ -44,8 +47,9 @@ def archive_writer(target: Path, *, is_folder: bool) -> Iterator[ArchiveWriter]:
 
 @contextmanager
 def _tar(target: Path) -> Iterator[ArchiveWriter]:
-    if target.is_dir():
-        raise ExportFailed(f"{target} is a folder")
+    # A device or a pipe would be replaced, not written to.
+    if target.exists() and not target.is_file():
+        raise ExportFailed(f"{target} is there and is no plain file: name another")
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     draft = Path(name)
     try:
@@ -67,6 +71,8 @@ def _tar(target: Path) -> Iterator[ArchiveWriter]:
 def _folder(target: Path) -> Iterator[ArchiveWriter]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ExportFailed(f"{target} is not empty: name a folder that is, or none")
+    if target.is_mount():
+        raise ExportFailed(f"{target} is the root of a mounted disk: name a folder in it, which is made")
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     writer = _FolderWriter(draft)
     try:

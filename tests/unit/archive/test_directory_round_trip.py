@@ -20,9 +20,10 @@ from mirror.oci.layout import IMPORTED_AT_ANNOTATION, NAME_ANNOTATION, REF_ANNOT
 from mirror.store.layout_tags import LayoutTags
 from mirror.tags.image_name import parse_tag_name
 from mirror.tags.source import OwnTags, TagGone, TagSet, TagsLost
-from tests.support.directory_stores import store_in
+from tests.support.directory_stores import small_disk, store_in
 from tests.support.image_archives import Files, docker_files, layout_files, path_of, tar_of, write_files
 from tests.support.oci_image import Blob, Image, Index, build_image, build_index
+from tests.support.skips import require, root_or_missing
 from tests.support.store_beds import Follower
 
 NAME = "registry.example/team/app:v1"
@@ -299,6 +300,30 @@ def test_an_export_that_fails_leaves_what_was_there(bed: Bed) -> None:
         code, out, err = bed.run("export", NAME, "-o", output)
         assert (code, out) == (EXIT_FAILED, "") and reason in err, err
         assert sorted(bed.folder.iterdir()) == before and target.read_text() == "before"
+
+
+def test_an_export_takes_the_place_of_files_only(bed: Bed) -> None:
+    bed.imported(layout_files((IMAGE, NAME, "")))
+    pipe, link, file = bed.folder / "pipe", bed.folder / "link", bed.folder / "elsewhere" / "file"
+    os.mkfifo(pipe)
+    code, _, err = bed.run("export", NAME, "-o", pipe)
+    assert code == EXIT_FAILED and "is no plain file" in err and pipe.is_fifo()
+    write_files({"file": b"before"}, file.parent)
+    link.symlink_to("elsewhere/file")
+    assert bed.run("export", NAME, "-o", link)[0] == 0
+    assert link.is_symlink() and tarfile.is_tarfile(file)
+
+
+def test_a_disk_is_no_folder_to_be_made(bed: Bed) -> None:
+    """It cannot be replaced, which would show when all is written, and beside it."""
+    require(root_or_missing("mounting a small disk"))
+    bed.imported(layout_files((IMAGE, NAME, "")))
+    disk = bed.folder / "usb"
+    disk.mkdir()
+    with small_disk(disk):
+        code, _, err = bed.run("export", NAME, "-o", f"{disk}/")
+        assert code == EXIT_FAILED and "is the root of a mounted disk" in err
+        assert bed.run("export", NAME, "-o", f"{disk / 'images'}/")[0] == 0
 
 
 @pytest.mark.parametrize(
