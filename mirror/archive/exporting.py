@@ -42,11 +42,17 @@ async def export(
 async def _copy(source: ImageSource, file: FileToWrite, writer: ArchiveWriter, report: Report) -> None:
     assert file.digest is not None
     hasher = file.digest.hasher()
+    copied_bytes = 0
     async with aclosing(source.chunks(file.digest)) as chunks:
         async for chunk in chunks:
             hasher.update(chunk)
             await run_to_the_end(writer.write, chunk)
+            copied_bytes += len(chunk)
             report(len(chunk))
+    if copied_bytes != file.size_bytes:
+        raise ExportFailed(
+            f"{file.digest} has {copied_bytes} bytes on this host, and what refers to it says {file.size_bytes}"
+        )
     if hasher.hexdigest() != file.digest.encoded:
         raise ExportFailed(
             f"{file.digest} has other bytes on this host than its digest says: check the disk, and pull it again"

@@ -326,6 +326,22 @@ def test_a_disk_is_no_folder_to_be_made(bed: Bed) -> None:
         assert bed.run("export", NAME, "-o", f"{disk / 'images'}/")[0] == 0
 
 
+def test_what_an_index_says_of_a_size_is_checked(bed: Bed) -> None:
+    """Of what is no image, too: a wrong size would put all that follows in a tar out of its place."""
+    note = Blob.of("text/plain", b"a note")
+    index = Blob.of(
+        INDEX.manifest.media_type,
+        json.dumps(
+            {"schemaVersion": 2, "manifests": [IMAGE.manifest.descriptor, note.descriptor | {"size": 5}]}
+        ).encode(),
+    )
+    image = Image(index, note, IMAGE.layers)
+    write_files(layout_files((IMAGE, OTHER_NAME, ""), (image, NAME, "")), bed.store)
+    target = bed.folder / "out.tar"
+    code, _, err = bed.run("export", NAME, "-o", target)
+    assert code == EXIT_FAILED and f"{note.digest} has 6 bytes" in err and not target.exists()
+
+
 @pytest.mark.parametrize(
     ("text", "choice"),
     [
