@@ -36,6 +36,8 @@ from mirror.archive.tar_header import (
 ENTRIES_MAX_COUNT: Final = 65_536
 # Names have 4,096 characters at most; pax headers may hold extended attributes besides.
 EXTENDED_MAX_BYTES: Final = 1 << 20
+# Of one entry; writers need two, and a global one. Zipped headers that lead to no entry are a thousand times smaller.
+EXTENDED_MAX_COUNT: Final = 8
 NAME_MAX_LENGTH: Final = 4096
 # Manifests, configs and indexes: hundreds of each.
 KEPT_FILE_MAX_BYTES: Final = 256 << 10
@@ -43,6 +45,7 @@ KEPT_MAX_BYTES: Final = 64 << 20
 
 _GZIP_SIGN = b"\x1f\x8b"
 _SHOWN_CHARACTERS = 200
+_EXTENDED = (EntryKind.LONG_NAME, EntryKind.LONG_LINK, EntryKind.PAX, EntryKind.PAX_GLOBAL)
 _UNWANTED = {
     EntryKind.HARD_LINK: "a hard link",
     EntryKind.CHARACTER_DEVICE: "a device",
@@ -111,7 +114,7 @@ class TarFile:
 
     def _headers(self) -> Iterator[Header]:
         """Each with its own name; the file stands at its body then."""
-        offset = 0
+        offset = extended_count = 0
         name = link = None
         records: dict[str, str] = {}
         while True:
@@ -126,6 +129,9 @@ class TarFile:
                 return
             offset += BLOCK_BYTES
             size_bytes = header.size_bytes
+            extended_count = extended_count + 1 if header.kind in _EXTENDED else 0
+            if extended_count > EXTENDED_MAX_COUNT:
+                raise self._invalid(f"it has more than {EXTENDED_MAX_COUNT} headers for one entry")
             match header.kind:
                 case EntryKind.LONG_NAME:
                     name = parse_long(self._extended(size_bytes))

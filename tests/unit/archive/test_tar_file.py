@@ -203,6 +203,14 @@ def test_entries_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         opened(tar_of(dict.fromkeys("abcd", b"")))
 
 
+def test_headers_of_one_entry_are_counted() -> None:
+    most = tar_file.EXTENDED_MAX_COUNT
+    entries = [pax("path", "a") * most + raw_header("x", b"0" * 12), pax("path", "b") * most + WHOLE]
+    assert opened(b"".join(entries)).size_bytes("a") == 0
+    with pytest.raises(ArchiveInvalid, match=f"more than {most} headers for one entry"):
+        opened(pax("path", "a") * (most + 1) + WHOLE)
+
+
 def test_no_more_is_kept_of_a_gzipped_archive_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tar_file, "KEPT_MAX_BYTES", 250)
     files = {name: name.encode() * 100 for name in "abcd"}
