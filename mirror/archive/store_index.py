@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from mirror.archive.documents import Reference
-from mirror.archive.errors import ArchiveInvalid
+from mirror.archive.errors import ArchiveInvalid, ImportFailed
 from mirror.oci.layout import (
     IMPORTED_AT_ANNOTATION,
     INDEX_MAX_BYTES,
@@ -46,21 +46,29 @@ class NamedReference:
 
 
 def put_names(root: Path, named: Sequence[NamedReference], now_s: float) -> None:
-    """`now_s`: seconds since 1970. Raises: ArchiveInvalid where index.json cannot be understood; OSError."""
+    """`now_s`: seconds since 1970. Raises: ArchiveInvalid where index.json cannot be understood; ImportFailed where it
+    has no room; OSError."""
     with _locked(root):
         path = root / LAYOUT_INDEX
         _replace(path, with_names(path.read_bytes(), named, now_s))
 
 
 def with_names(index: bytes, named: Sequence[NamedReference], now_s: float) -> bytes:
-    """index.json with these names. Raises: ArchiveInvalid."""
+    """index.json with these names. Raises: ArchiveInvalid, ImportFailed where it has no room for them."""
     document, entries = _parsed(index)
     names = {one.name for one in named}
     kept = [entry for entry in entries if not names & _names(entry)]
-    return json.dumps(
+    written = json.dumps(
         {**document, "manifests": [*kept, *(_entry(one, now_s) for one in named)]},
         indent=1,
     ).encode()
+    if len(written) > INDEX_MAX_BYTES:
+        # Nobody would read it: all its names would be lost, the old ones, too.
+        raise ImportFailed(
+            f"{LAYOUT_INDEX} of the store would have {len(written)} bytes, over the limit of {INDEX_MAX_BYTES}: "
+            "remove names from it that are not needed"
+        )
+    return written
 
 
 def _parsed(index: bytes) -> tuple[Json, list[Json]]:
