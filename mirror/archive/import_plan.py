@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mirror.archive.container import CHUNK_BYTES, Container
 from mirror.archive.documents import Reference
@@ -100,16 +100,21 @@ def _renamed(images: list[tuple[str, ImageToImport]], name: str) -> list[tuple[s
     digests = {image.target.digest for _, image in images}
     if len(digests) != 1:
         raise ImageNameInvalid(f"--name {name[:200]} is one name, and there are {len(digests)} images")
-    title, image = images[0]
-    new = normalised(name, image.target.digest)
-    return [(title, ImageToImport(image.target, image.blobs, (new,), image.absent))]
+    new = normalised(name, *digests)
+    return [(title, replace(image, names=(new,))) for title, image in images]
 
 
 def _merged(images: Iterable[ImageToImport]) -> list[ImageToImport]:
-    """Each target once, with all its names."""
+    """Each target once, with all its names, and with the platforms that any archive has."""
     found: dict[Digest, ImageToImport] = {}
     for image in images:
         before = found.get(image.target.digest)
-        names = image.names if before is None else tuple(dict.fromkeys((*before.names, *image.names)))
-        found[image.target.digest] = ImageToImport(image.target, image.blobs, names, image.absent)
+        if before is not None:
+            image = ImageToImport(
+                image.target,
+                tuple(dict.fromkeys((*before.blobs, *image.blobs))),
+                tuple(dict.fromkeys((*before.names, *image.names))),
+                tuple(one for one in before.absent if one in image.absent),
+            )
+        found[image.target.digest] = image
     return list(found.values())

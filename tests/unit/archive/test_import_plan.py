@@ -277,6 +277,12 @@ def test_names_are_judged_over_all_archives() -> None:
     # The same image twice is one, with both names.
     twice = named([("a", first), ("b", planned(layout_files((IMAGE, "app", ""))))], None)
     assert [one.names for one in twice.images] == [(NAME, "docker.io/library/app:latest")]
+    # So is one whose platforms come in two archives.
+    halves = [planned(without(layout_files((INDEX, NAME, "")), one.manifest)) for one in INDEX.images]
+    assert all(one.images[0].absent for one in halves)
+    for new in (None, "app"):
+        (whole,) = named([("a", halves[0]), ("b", halves[1])], new).images
+        assert (whole.absent, set(whole.blobs)) == ((), set(second.blobs))
     for plans, name, reason in (
         ([("a", first), ("b", second)], None, "b: registry.example/team/app:v1 is the name of two images"),
         ([("a", unnamed)], None, "a: the image sha256:.* has no name: give it one with --name"),
