@@ -2,7 +2,8 @@
 
 Rules
 1. A blob becomes visible whole and verified; names come last, in one step.
-2. What is there already is read and verified, too: what an import names is right. It counts as just used.
+2. What is there already is read and verified, too: what an import names is right. It counts as just used to a daemon
+   that starts later; one that runs goes by what it has given itself.
 3. An import that the store's quota has no room for is refused before the first byte; what fits makes the daemon let go
    of what was used longest ago, as everything new does.
 """
