@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 from containerd.errors import ContainerdError
+from mirror.cli.showing import printable
 from mirror.errors import MirrorError, SettingsError
 from mirror.version import VERSION
 
@@ -112,5 +113,7 @@ def _report(errors: Sequence[Exception]) -> int:
 
 
 def _fail(message: str) -> int:
-    click.echo(f"{PROGRAM}: {message}", err=True)
+    # It may quote what others have written: an archive, a registry, a peer.
+    shown = "\n".join(map(printable, message.split("\n")))
+    click.echo(f"{PROGRAM}: {shown}", err=True)
     return EXIT_FAILED

@@ -160,6 +160,15 @@ def test_what_is_refused_leaves_no_store(
     assert not bed.store.exists()
 
 
+def test_no_name_in_an_archive_moves_the_cursor(bed: Bed) -> None:
+    link = tarfile.TarInfo("a\x1b[2Jb")
+    link.type, link.linkname = tarfile.LNKTYPE, "a"
+    path = bed.folder / "a.tar"
+    path.write_bytes(tar_of({}, [link]))
+    code, _, err = bed.run("import", path)
+    assert code == EXIT_FAILED and "a?[2Jb is a hard link" in err and "\x1b" not in err
+
+
 def test_a_damaged_layer_names_nothing(bed: Bed) -> None:
     bed.imported(layout_files((INDEX, OTHER_NAME, "")))
     layer = IMAGE.layers[0]
