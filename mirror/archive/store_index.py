@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from mirror import whole_file
 from mirror.archive.documents import Reference
 from mirror.archive.errors import ArchiveInvalid, ImportFailed
 from mirror.oci.layout import (
@@ -31,7 +32,6 @@ from mirror.oci.layout import (
     NAME_ANNOTATION,
     REF_ANNOTATION,
 )
-from mirror.store.oci_layout import sync_folder
 
 # As other files of a layout: whoever may enter the folder may read it.
 _MODE: Final = 0o644
@@ -50,7 +50,8 @@ def put_names(root: Path, named: Sequence[NamedReference], now_s: float) -> None
     has no room; OSError."""
     with _locked(root):
         path = root / LAYOUT_INDEX
-        _replace(path, with_names(path.read_bytes(), named, now_s))
+        content = with_names(path.read_bytes(), named, now_s)
+        whole_file.replace(path, content, finish=lambda descriptor: os.fchmod(descriptor, _MODE))
 
 
 def with_names(index: bytes, named: Sequence[NamedReference], now_s: float) -> bytes:
@@ -117,18 +118,3 @@ def _locked(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            os.fchmod(file.fileno(), _MODE)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from mirror.archive import store_index
 from mirror.archive.documents import Platform
 from mirror.archive.selection import Choice, parse_choice
 from mirror.cli.main import EXIT_FAILED, EXIT_USAGE, main
@@ -117,19 +116,6 @@ def test_a_name_that_is_given_anew_has_one_entry_and_others_stay(bed: Bed) -> No
     assert ours["digest"] == IMAGE.manifest.digest and ours["size"] == len(IMAGE.manifest.content)
     assert ours["annotations"].pop(IMPORTED_AT_ANNOTATION).isdecimal()
     assert ours["annotations"] == {NAME_ANNOTATION: NAME, REF_ANNOTATION: NAME}
-
-
-def test_names_that_index_json_has_no_room_for_are_not_written(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bed.imported(layout_files((INDEX, NAME, "")))
-    before = (bed.store / "index.json").read_bytes()
-    monkeypatch.setattr(store_index, "INDEX_MAX_BYTES", len(before))
-    bed.imported(layout_files((INDEX, NAME, "")))
-    code, _, err = bed.run("import", bed.archive(layout_files((IMAGE, OTHER_NAME, ""))))
-    assert code == EXIT_FAILED and "remove names from it" in err
-    assert bed.index["manifests"][0]["annotations"][NAME_ANNOTATION] == NAME
-    assert len(bed.index["manifests"]) == 1
 
 
 @pytest.mark.parametrize(
