@@ -150,6 +150,14 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "absolute": (tar_of({"/etc/passwd": b"x"}), "has the name '/etc/passwd'"),
     "absolute by pax": (pax("path", "/abs") + raw_header("x", b"0" * 12), "has the name '/abs'"),
     "twice": (tar_of({"a": b"1"})[:1024] + tar_of({"./a": b"2"}), "a is there twice"),
+    "twice, once as a link": (
+        tar_of({"a": b"1", "b": b"2"}, [entry("a", type=tarfile.SYMTYPE, linkname="b")]),
+        "a is there twice",
+    ),
+    "link twice": (
+        tar_of({"b": b"2"}, [entry("a", type=tarfile.SYMTYPE, linkname="b")] * 2),
+        "a is there twice",
+    ),
     "link out": (tar_of({}, [entry("a", type=tarfile.SYMTYPE, linkname="/etc/shadow")]), "leads outside"),
     "link up": (tar_of({}, [entry("d/a", type=tarfile.SYMTYPE, linkname="../../x")]), "leads outside"),
     "hard link": (tar_of({"a": b"1"}, [entry("b", type=tarfile.LNKTYPE, linkname="a")]), "a hard link"),
