@@ -402,7 +402,11 @@ class Mesh:
         if offer == self._offer:
             return
         self._offer = offer
-        self._spreading.holds(offer.bitfield.mask, is_fed_from_origin=offer.is_fed_from_origin)
+        self._spreading.holds(
+            offer.bitfield.mask,
+            is_fed_from_origin=offer.is_fed_from_origin,
+            is_whole=offer.bitfield.is_complete,
+        )
         self._tell_all()
 
     def _tell_all(self) -> None:
@@ -418,7 +422,10 @@ class Mesh:
             return
         offer, channel = self._offer, one.channel
         mask = offer.bitfield.mask
-        if self._spreading.is_careful:
+        is_careful = self._spreading.is_careful
+        # While it shows pieces to one of them first, it is to hear who has them, and is known to have the rest.
+        is_fed = offer.is_fed_from_origin or is_careful
+        if is_careful:
             mask &= self._spreading.told(str(channel.peer))
         if one.bitfield is not None and not one.is_fed and not offer.bitfield.is_complete:
             mask &= ~one.bitfield.mask | (one.told_mask or 0)
@@ -428,17 +435,13 @@ class Mesh:
                 one.told_mask = 0
             return
         is_more = one.told_mask is not None and not one.told_mask & ~mask
-        if (
-            is_more
-            and one.told_size_bytes == offer.size_bytes
-            and one.told_is_fed == offer.is_fed_from_origin
-        ):
+        if is_more and one.told_size_bytes == offer.size_bytes and one.told_is_fed == is_fed:
             if mask != one.told_mask:
                 channel.add(self._digest, pieces_of(mask & ~(one.told_mask or 0)))
         else:
             told = Bitfield(offer.bitfield.piece_count, mask)
-            channel.hold(self._digest, offer.size_bytes, told, offer.is_fed_from_origin)
-        one.told_mask, one.told_size_bytes, one.told_is_fed = mask, offer.size_bytes, offer.is_fed_from_origin
+            channel.hold(self._digest, offer.size_bytes, told, is_fed)
+        one.told_mask, one.told_size_bytes, one.told_is_fed = mask, offer.size_bytes, is_fed
 
     def close(self) -> None:
         self._is_closed = True

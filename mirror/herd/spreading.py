@@ -31,6 +31,7 @@ class Spreading:
         self._due = due
         self._own = 0
         self._is_fed = False
+        self._is_lost = False
         self._is_closed = False
         self._alarm = Alarm(clock, self._time_has_come)
 
@@ -54,9 +55,10 @@ class Spreading:
             # Others may be told of more now, and nothing else happens at a host that has all.
             self._due()
 
-    def holds(self, own: int, *, is_fed_from_origin: bool) -> None:
-        """What this host has now."""
+    def holds(self, own: int, *, is_fed_from_origin: bool, is_whole: bool) -> None:
+        """What this host has now. `is_whole`: that is all of the blob."""
         self._own, self._is_fed = own, is_fed_from_origin
+        self._is_lost = not (is_fed_from_origin or is_whole)
         self._look()
 
     def told(self, name: SourceId) -> int:
@@ -71,9 +73,16 @@ class Spreading:
     def _look(self) -> None:
         if self._is_closed:
             return
+        was_careful, now = self.is_careful, self._clock()
         is_needed_elsewhere = self._lending.is_needed_elsewhere(self)
-        self._offers.look(self._own, self._is_fed, self._clock(), is_needed_elsewhere=is_needed_elsewhere)
-        self._alarm.set(self._offers.next_timer() if self.is_careful else None)
+        self._offers.look(
+            self._own, self._is_fed, now, is_lost=self._is_lost, is_needed_elsewhere=is_needed_elsewhere
+        )
+        if was_careful and not self.is_careful:
+            # All are to hear of all, in a turn of its own: this may be amid an event.
+            self._alarm.set(now)
+        else:
+            self._alarm.set(self._offers.next_timer() if self.is_careful else None)
         self._tell_others(self._lending.told(self, self._offers.is_needed))
 
     def _tell_others(self, others: list[Spreading]) -> None:

@@ -11,7 +11,8 @@ Rules
    with an origin that is slower than the uplink, a piece that few neighbours have is offered once more.
 3. An offer that stays open for long is made to another one. He who let it stay comes behind the others.
 4. When the origin has brought all, this goes on until the neighbours have all, or for `offers_after_s`. Then, as at
-   any host that is not fed from the origin, everybody may be told of everything.
+   any host that is not fed from the origin, everybody may be told of everything; and at once where the origin was lost
+   on the way, since neighbours tell this host no more what they have.
 5. While the uplink is needed for another blob, whose neighbours lack what nobody else has, this goes on, and no piece
    is offered once more but to a neighbour who gets nothing elsewhere: what the neighbours have among them is theirs to
    pass on to a newcomer. A blob needs the uplink for `offers_after_s` after its origin's end at most: two that wait for
@@ -116,9 +117,11 @@ class Offers(Generic[N]):
             neighbour.told |= self._own
         return neighbour.told
 
-    def look(self, own: int, is_fed: bool, now: float, *, is_needed_elsewhere: bool = False) -> None:
-        """`own`: what this host holds, `is_fed`: from the origin, now. `is_needed_elsewhere`: `is_needed` of another
-        blob of this host."""
+    def look(
+        self, own: int, is_fed: bool, now: float, *, is_lost: bool = False, is_needed_elsewhere: bool = False
+    ) -> None:
+        """`own`: what this host holds, `is_fed`: from the origin, now. `is_lost`: it is not, and not all is here.
+        `is_needed_elsewhere`: `is_needed` of another blob of this host."""
         count = own.bit_count()
         if is_fed and not self._is_fed:
             self._begin(count)
@@ -129,9 +132,10 @@ class Offers(Generic[N]):
             self._fed_at = now
         self._own, self._is_fed, self._is_needed_elsewhere = own, is_fed, is_needed_elsewhere
         # Whether it still depends on this host, once the origin has brought all.
-        is_wanted = self.is_careful and not is_fed and now < self._careful_until() and self._lacking() != 0
+        is_after = self.is_careful and not (is_fed or is_lost) and now < self._careful_until()
+        is_wanted = is_after and self._lacking() != 0
         self.is_needed = bool(self._neighbours) and (is_fed or is_wanted)
-        if self.is_careful and not (is_fed or is_wanted or is_needed_elsewhere):
+        if self.is_careful and (is_lost or not (is_fed or is_wanted or is_needed_elsewhere)):
             self._end()
         if not self.is_careful:
             return
@@ -179,6 +183,7 @@ class Offers(Generic[N]):
 
     def _begin(self, count: int) -> None:
         self._fed_from_count = count
+        self._ended_at = math.inf
         for one in self._neighbours.values():
             if not self.is_careful:
                 one.told |= self._own
@@ -197,7 +202,8 @@ class Offers(Generic[N]):
 
     def _open_max_count(self, now: float) -> int:
         params = self._params
-        fed_s = max(now - self._fed_at, params.offers_cover_s)
+        # Nothing is new after its end: those that are left are shown as fast as they came.
+        fed_s = max(min(now, self._ended_at) - self._fed_at, params.offers_cover_s)
         new_count = self._own.bit_count() - self._fed_from_count
         return params.offers_min_count + math.ceil(new_count / fed_s * params.offers_cover_s)
 
@@ -211,11 +217,11 @@ class Offers(Generic[N]):
             for piece in [piece for piece, since in neighbour.open.items() if now - since >= late_s]:
                 del neighbour.open[piece]
                 neighbour.ignored_count += 1
-                # Where uplinks are slow, or shared by other blobs, all offers take longer than the first ones did; an
-                # offer that is made twice is fetched twice.
-                self._was_open(late_s)
                 is_any = True
         if is_any:
+            # Where uplinks are slow, or shared by other blobs, all offers take longer than the first ones did; an offer
+            # that is made twice is fetched twice. Once for all that are late together: they are one delay.
+            self._was_open(late_s)
             self._place()
 
     def _offer(self, piece: int, now: float) -> bool:

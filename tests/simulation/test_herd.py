@@ -24,6 +24,7 @@ COLD: Final = HerdPlan(HOSTS_COUNT, (BLOB_BYTES,), RATE_BYTES_S, RATE_BYTES_S, p
 # The bounds of the issue, which hold at any size.
 COPIES_MAX: Final = 1.2
 COPIES_DISTURBED_MAX: Final = 2.0
+PAIR_OVER_BOUND_MAX: Final = 1.2
 
 
 def test_a_cold_herd_reads_the_origin_once() -> None:
@@ -54,6 +55,15 @@ def test_an_image_of_several_blobs() -> None:
     assert (len(result.over_bound), result.unended_count) == (HOSTS_COUNT, 0)
     assert result.claims_count == len(blobs)
     assert result.origin_copies == 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_that_comes_behind_another_is_not_left_waiting(seed: int) -> None:
+    """What the first one read is all that there is; once it is whole, the second one gets the rest at full rate."""
+    blobs = (BLOB_BYTES // 2, BLOB_BYTES // 4, BLOB_BYTES // 8)
+    result = Herd(replace(COLD, hosts_count=2, blobs_bytes=blobs, stagger_s=0.5), seed).run()
+    assert (result.unended_count, result.origin_copies) == (0, 1.0)
+    assert result.over_bound[-1] < PAIR_OVER_BOUND_MAX
 
 
 def _disturbed() -> list[tuple[str, HerdPlan]]:

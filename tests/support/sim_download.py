@@ -211,6 +211,10 @@ class Download:
     def had(self, host: Host) -> int:
         return self._had.get(host, 0)
 
+    def is_fed(self, host: Host) -> bool:
+        """From the origin, as a neighbour says."""
+        return host in self._fed
+
     def _tell_found(self, host: Host, offered: Bitfield) -> None:
         for event in found(str(host.number), offered, is_fed=host in self._fed):
             self.swarm_told(event)

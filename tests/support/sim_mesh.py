@@ -115,7 +115,7 @@ class Mesh:
         self.told[host] = offered.mask
         self._tell_count()
         named = self.some(host) if is_naming else ()
-        args = (download.host, offered, download.is_fed_from_origin, named)
+        args = (download.host, offered, self._is_fed(), named)
         self._world.clock.after(download.host.half_rtt_s(host), self._opened, host, *args)
         if self._world.plan.is_naming_more and not self._is_naming:
             self._is_naming = True
@@ -173,10 +173,10 @@ class Mesh:
         self._flushed_at = clock.now
         if not download.host.is_alive:
             return
-        is_fed = download.is_fed_from_origin
+        self._look()
+        is_fed = self._is_fed()
         is_state = is_fed != self._told_is_fed
         self._told_is_fed = is_fed
-        self._look()
         for host, told in self.told.items():
             offered = self._offered_to(host)
             new = offered.mask & ~told
@@ -194,19 +194,29 @@ class Mesh:
                 event = Have(source_id, tuple(pieces_of(new)))
                 clock.after(delay_s, other.source_told, download.host, event, is_fed)
 
+    def _is_fed(self) -> bool:
+        """As neighbours are told."""
+        return self._download.is_fed_from_origin or self._offers.is_careful
+
     def _offered_to(self, host: Host) -> Bitfield:
         offered = self._download.offered
         if not self._world.plan.has_offers:
             return offered
-        return Bitfield(offered.piece_count, offered.mask & self._offers.told(host))
+        mask = offered.mask & self._offers.told(host)
+        if not self._download.is_fed(host) and not offered.is_complete:
+            # Of what he has himself he need not hear.
+            mask &= ~self._download.had(host) | self.told.get(host, 0)
+        return Bitfield(offered.piece_count, mask)
 
     def _look(self) -> None:
         clock, download = self._world.clock, self._download
         key, lending = download.blob.key, download.host.lending
+        is_fed = download.is_fed_from_origin
         self._offers.look(
             download.offered.mask,
-            download.is_fed_from_origin,
+            is_fed,
             clock.now,
+            is_lost=not (is_fed or download.offered.is_complete),
             is_needed_elsewhere=lending.is_needed_elsewhere(key),
         )
         for other in lending.told(key, self._offers.is_needed):

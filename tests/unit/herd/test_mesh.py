@@ -13,9 +13,9 @@ from mirror.herd.mesh import (
     DISBELIEVED_S,
     NEIGHBOURS_MAX_COUNT,
     NOTHING,
-    Offer,
 )
 from mirror.peer import frames, news
+from mirror.peer.channel import Channel
 from mirror.peer.channel_params import ChannelParams
 from mirror.peer.frames import DeclineReason, LeaveReason
 from mirror.peer.news import ChannelEnd, News
@@ -313,17 +313,63 @@ async def test_who_says_that_it_has_not_what_others_said_is_not_believed() -> No
 async def test_what_one_was_shown_first_the_others_are_told_when_he_has_it() -> None:
     """Also when nothing else happens at this host: it has all, and rests."""
     bed = MeshBed()
-    channels = [bed.comes(number) for number in range(3)]
+    channels = [bed.holder(number, 1, 2, 3) for number in range(3)]
     bed.mesh.begin(LAYOUT)
-    bed.mesh.offer(Offer(SIZE, Bitfield.holding(4, [0]), True))
-    bed.mesh.offer(offer(0))
+    bed.mesh.offer(offer(0, 1, 2, 3, is_fed=True))
+    bed.mesh.offer(offer(0, 1, 2, 3))
     bed.mesh.rest()
-    opens = [[frame for frame in told(channel) if isinstance(frame, frames.Open)][-1] for channel in channels]
-    shown = [channel for channel, frame in zip(channels, opens, strict=True) if frame.held]
+    shown = [number for number in range(3) if offered(bed, number)]
     assert len(shown) == 1
-    bed.mesh.heard(shown[0], news.PeerHolds(D, SIZE, Bitfield.holding(4, [0]), False))
-    others = [channel for channel in channels if channel is not shown[0]]
-    assert all(told(channel) for channel in others)
+    for channel in channels:
+        told(channel)
+    bed.mesh.heard(channels[shown[0]], news.PeerHolds(D, SIZE, Bitfield.holding(4, range(4)), False))
+    assert all(told(channel) for number, channel in enumerate(channels) if number not in shown)
+    bed.mesh.close()
+
+
+def last_state(channel: Channel) -> frames.Open | frames.State:
+    return [frame for frame in told(channel) if isinstance(frame, frames.Open | frames.State)][-1]
+
+
+async def test_who_does_not_tell_all_wants_to_hear_what_others_have() -> None:
+    """Also after the origin's end: a neighbour that does not know would say nothing of pieces that are here."""
+    bed = MeshBed()
+    channels = [bed.comes(number) for number in range(2)]
+    bed.mesh.begin(LAYOUT)
+    bed.mesh.offer(offer(0, 1, 2, 3, is_fed=True))
+    bed.mesh.offer(offer(0, 1, 2, 3))
+    assert [last_state(channel).is_fed for channel in channels] == [True, True]
+    for channel in channels:
+        bed.mesh.heard(channel, news.PeerHolds(D, SIZE, Bitfield.holding(4, range(4)), False))
+    assert [last_state(channel).is_fed for channel in channels] == [False, False], "all are told of all"
+    bed.mesh.close()
+
+
+async def test_a_host_whose_origin_was_lost_says_so_and_tells_all() -> None:
+    bed = MeshBed()
+    channels = [bed.comes(number) for number in range(2)]
+    bed.mesh.begin(LAYOUT)
+    bed.mesh.offer(offer(0, 1, is_fed=True))
+    bed.mesh.offer(offer(0, 1))
+    states = [last_state(channel) for channel in channels]
+    assert [state.is_fed for state in states] == [False, False]
+    assert [offered(bed, number) for number in range(2)] == [0b11, 0b11]
+    bed.mesh.close()
+
+
+async def test_care_that_ends_since_somebody_left_ends_for_those_who_stay() -> None:
+    bed = MeshBed()
+    bed.mesh.begin(LAYOUT)
+    first, _ = bed.holder(1, 1, 2, 3), bed.holder(2, 2, 3)
+    bed.mesh.offer(offer(0, 1, 2, 3, is_fed=True))
+    bed.mesh.offer(offer(0, 1, 2, 3))
+    bed.mesh.heard(first, news.PeerLeft(D, LeaveReason.DONE))
+    bed.mesh.heard(first, news.ChannelDown(ChannelEnd.LOST))
+    bed.now = SwarmParams().offers_after_s
+    bed.comes(3)
+    async with asyncio.timeout(1.0):
+        while [offered(bed, number) for number in (2, 3)] != [0b1111, 0b1111]:
+            await asyncio.sleep(0)
     bed.mesh.close()
 
 

@@ -274,6 +274,37 @@ def test_the_end_of_the_origin_is_not_the_end_of_care() -> None:
     assert told(made, "a", "b") == [ALL, ALL]
 
 
+def test_what_is_left_at_the_end_is_shown_as_fast_as_it_came() -> None:
+    """The time that goes by afterwards is none in which the origin was slow."""
+    made = offers("a", params=SwarmParams(offers_min_count=1, offers_again_count=0, offers_cover_s=0.3))
+    made.look(0, True, 10.0)
+    made.look(ALL, True, 11.0)
+    made.look(ALL, False, 11.0)
+    assert made.told("a").bit_count() == 21, "1, and 0.3 s of 64 a second"
+    made.has("a", made.told("a"), 18.0)
+    made.look(ALL, False, 18.0)
+    assert made.told("a").bit_count() == 42
+
+
+def test_offers_that_are_late_together_are_one_delay() -> None:
+    made = offers("a", params=SwarmParams(offers_again_count=0, offer_open_min_s=1.0, offer_open_factor=4.0))
+    made.look(mask(0), True, 10.0)
+    made.has("a", mask(0), 10.1)
+    made.look(mask_of(0, 9), True, 10.1)
+    made.look(mask_of(0, 9), True, 11.1)
+    made.look(mask_of(0, 10), True, 11.1)
+    assert made.next_timer() == pytest.approx(12.1), "an eighth of one more second does not make four"
+
+
+def test_where_the_origin_was_lost_all_are_told_of_all() -> None:
+    made = offers("a", "b", params=SwarmParams(offers_min_count=1, offers_again_count=0, offers_cover_s=1e-9))
+    made.look(0, True, 10.0)
+    made.look(mask(0, 1, 2, 3), True, 11.0)
+    made.look(mask(0, 1, 2, 3), False, 11.1, is_lost=True, is_needed_elsewhere=True)
+    assert not made.is_careful
+    assert told(made, "a", "b") == [mask(0, 1, 2, 3)] * 2
+
+
 def test_care_ends_by_time() -> None:
     made = offers("a", "b", params=SwarmParams(offers_after_s=10.0))
     made.look(ALL, True, 0.0)
