@@ -402,11 +402,8 @@ class Mesh:
         if offer == self._offer:
             return
         self._offer = offer
-        self._spreading.holds(
-            offer.bitfield.mask,
-            is_fed_from_origin=offer.is_fed_from_origin,
-            is_whole=offer.bitfield.is_complete,
-        )
+        held, is_fed = offer.bitfield, offer.is_fed_from_origin
+        self._spreading.holds(held.mask, is_fed_from_origin=is_fed, is_whole=held.is_complete)
         self._tell_all()
 
     def _tell_all(self) -> None:
