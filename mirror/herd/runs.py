@@ -17,10 +17,9 @@ from typing import Any
 from mirror.discovery.base import Peer
 from mirror.herd.own_bytes import OwnBytes
 from mirror.oci.digest import Digest
-from mirror.peer.client import PeerClient
+from mirror.peer.client import PeerBody, PeerClient
 from mirror.peer.errors import (
     PeerAbsent,
-    PeerBroke,
     PeerBusy,
     PeerDisagrees,
     PeerError,
@@ -60,6 +59,8 @@ class _Run:
         self.stop = request.first + request.count
         # What the peer said of the blob's size.
         self.told_bytes = 0
+        # When it was told how far it is.
+        self.told_at = 0.0
         self.task: asyncio.Task[None] | None = None
 
 
@@ -147,28 +148,55 @@ class PeerRuns:
         layout = self._layout
         start, stop = layout.start(run.next), layout.start(run.stop)
         whole = start == 0 and stop == layout.size_bytes
-        async with self._client.fetch(run.peer, self._digest, start, None if whole else stop) as body:
+        with await self._client.fetch(run.peer, self._digest, start, None if whole else stop) as body:
             run.told_bytes = body.size_bytes
             if body.size_bytes != layout.size_bytes:
                 told = f"says {body.size_bytes} bytes of {self._digest}, not {layout.size_bytes}"
                 raise PeerDisagrees(str(run.peer), told)
             self._tell(RunProgress(run.run_id, start))
-            pieces = _Pieces(run, layout, self)
-            async for chunk in body.chunks():
-                self._count_bytes(run.peer, len(chunk))
-                await pieces.take(chunk)
-                if pieces.is_over:
-                    return
-            raise PeerBroke(str(run.peer), "ended the body early")
+            run.told_at = self._clock()
+            counted_bytes = 0
+            try:
+                while run.next < run.stop:
+                    await self._fetch_piece(run, body)
+                    self._count_bytes(run.peer, body.came_bytes - counted_bytes)
+                    counted_bytes = body.came_bytes
+            finally:
+                if body.came_bytes > counted_bytes:
+                    self._count_bytes(run.peer, body.came_bytes - counted_bytes)
 
-    def progressed(self, run: _Run, offset: int) -> None:
-        if run.run_id in self._runs:
-            self._tell(RunProgress(run.run_id, offset))
+    async def _fetch_piece(self, run: _Run, body: PeerBody) -> None:
+        """In parts, each of which is written when it is whole."""
+        piece = run.next
+        offset, end = self._layout.start(piece), self._layout.start(piece + 1)
+        # Bytes of a piece that another run writes. It must be whole before it is of use: what this run wrote before is
+        # none of it.
+        kept: bytearray | None = None
+        while offset < end:
+            part = bytearray(min(WRITE_BYTES, end - offset))
+            await body.fill(memoryview(part), self._progress(run, offset))
+            if kept is None and not await self._write(run, piece, offset, part):
+                kept = bytearray()
+            if kept is not None:
+                kept += part
+            offset += len(part)
+        if kept is not None and len(kept) == self._layout.length_bytes(piece):
+            await self._write_whole(piece, kept)
+        self._arrived(run, piece)
 
-    def clock(self) -> float:
-        return self._clock()
+    def _progress(self, run: _Run, offset: int) -> Callable[[int], None]:
+        """To be told how many bytes came from there on: a slow source is heard of between its pieces."""
 
-    async def write(self, run: _Run, piece: int, offset: int, data: bytes) -> bool:
+        def came(count_bytes: int) -> None:
+            now = self._clock()
+            if now - run.told_at >= PROGRESS_EVERY_S:
+                run.told_at = now
+                if run.run_id in self._runs:
+                    self._tell(RunProgress(run.run_id, offset + count_bytes))
+
+        return came
+
+    async def _write(self, run: _Run, piece: int, offset: int, data: bytearray) -> bool:
         """Whether this run writes the piece as it comes; if not, its bytes are to be kept."""
         writer = self._writers.setdefault(piece, run.run_id)
         if writer != run.run_id:
@@ -178,13 +206,13 @@ class PeerRuns:
                 await self._own.write(offset, data)
         return True
 
-    async def write_whole(self, piece: int, data: bytes) -> None:
+    async def _write_whole(self, piece: int, data: bytearray) -> None:
         async with self._lock(piece):
             if not self._own.mask >> piece & 1:
                 await self._own.write(self._layout.start(piece), data)
                 self._own.spooled(piece)
 
-    def arrived(self, run: _Run, piece: int) -> None:
+    def _arrived(self, run: _Run, piece: int) -> None:
         run.next = piece + 1
         if run.run_id not in self._runs:
             return
@@ -199,60 +227,6 @@ class PeerRuns:
 
     def _lock(self, piece: int) -> asyncio.Lock:
         return self._locks.setdefault(piece, asyncio.Lock())
-
-
-class _Pieces:
-    """The bytes of one run, cut into pieces."""
-
-    def __init__(self, run: _Run, layout: PieceLayout, runs: PeerRuns) -> None:
-        self._run = run
-        self._layout = layout
-        self._runs = runs
-        self._offset = layout.start(run.next)
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        # Bytes of the present piece that another run writes.
-        self._kept: bytearray | None = None
-        self._told_at = runs.clock()
-
-    @property
-    def is_over(self) -> bool:
-        return self._run.next >= self._run.stop
-
-    async def take(self, chunk: bytes) -> None:
-        view = memoryview(chunk)
-        while view and not self.is_over:
-            end = self._layout.start(self._run.next + 1)
-            part = view[: end - self._offset - self._pending_bytes]
-            self._pending.append(bytes(part))
-            self._pending_bytes += len(part)
-            view = view[len(part) :]
-            is_end = self._offset + self._pending_bytes == end
-            if is_end or self._pending_bytes >= WRITE_BYTES:
-                await self._write(is_end=is_end)
-        now = self._runs.clock()
-        if not self.is_over and now - self._told_at >= PROGRESS_EVERY_S:
-            self._told_at = now
-            self._runs.progressed(self._run, self._offset + self._pending_bytes)
-
-    async def _write(self, *, is_end: bool) -> None:
-        piece = self._run.next
-        data = b"".join(self._pending)
-        self._pending.clear()
-        self._pending_bytes = 0
-        if self._kept is None and not await self._runs.write(self._run, piece, self._offset, data):
-            # It must be whole before it is of use: what this run wrote before is none of it.
-            self._kept = bytearray()
-        if self._kept is not None:
-            self._kept += data
-        self._offset += len(data)
-        if not is_end:
-            return
-        if self._kept is not None:
-            kept, self._kept = self._kept, None
-            if len(kept) == self._layout.length_bytes(piece):
-                await self._runs.write_whole(piece, bytes(kept))
-        self._runs.arrived(self._run, piece)
 
 
 def _failure(exc: PeerError) -> Failure:

@@ -8,27 +8,24 @@ Every failure is one of `mirror.peer.errors`; nothing that a peer sends escapes 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-
-import aiohttp
-from yarl import URL
+from collections.abc import Callable, Sequence
+from types import TracebackType
 
 from mirror.discovery.base import Peer
 from mirror.oci.byterange import ByteSpan
 from mirror.oci.digest import Digest
 from mirror.peer import wire
-from mirror.peer.blob_answer import Head, content_length, failure_of, other_versions, told_body
-from mirror.peer.contacts import Contacts
-from mirror.peer.errors import (
-    PeerBroke,
-    PeerError,
-    PeerNonsense,
-    PeerStalled,
-    PeerUnreachable,
+from mirror.peer.blob_answer import (
+    LENGTH_MAX_DIGITS,
+    Head,
+    content_length,
+    failure_of,
+    other_versions,
+    told_body,
 )
+from mirror.peer.connection import ClosedUnanswered, Connection
+from mirror.peer.contacts import Contacts
+from mirror.peer.errors import PeerError, PeerNonsense, PeerUnreachable
 from mirror.peer.strangers import Strangers
 from mirror.peer.tag_answer import TAG_ANSWER_MAX_BYTES, TagAnswerInvalid, decode, tag_target
 from mirror.secret import Subkey
@@ -36,91 +33,47 @@ from mirror.tags.base import Attestation, TagName
 
 # A handshake takes a round trip, whatever the peer does: who needs longer is not there, or farther than the origin.
 CONNECT_TIMEOUT_S = 0.5
-# A source silent for this long is left for another; containerd itself would wait for ever.
-STALL_TIMEOUT_S = 2.0
-# What one connection may hold in user memory before reading pauses (aiohttp pauses at twice this).
-READ_BUFFER_BYTES = 256 * 1024
-# Of a body: the process is woken for about so many bytes, adapted so that it is not woken more often than that, and not
-# later. From the start on a source of 32 KiB/s is no stall.
-WAKE_START_BYTES = 64 * 1024
-WAKE_MAX_BYTES = 128 * 1024
-WAKE_EVERY_MIN_S = 0.02
-WAKE_EVERY_MAX_S = 0.06
 # All peers together: the daemon of a host with a few dozen layers in flight stays far below.
 CONNECTIONS_MAX_COUNT = 512
 # An error body of a peer is read this far, for its reason.
 ERROR_BODY_MAX_BYTES = 2048
 
 
-class PeerBody:
-    """An answer whose headers were checked. `span` is what it carries of a blob of `size_bytes`."""
+def _nobody(_: int) -> None:
+    pass
 
-    def __init__(self, peer: Peer, span: ByteSpan, size_bytes: int, response: aiohttp.ClientResponse) -> None:
+
+class PeerBody:
+    """An answer whose head was checked. `span` is what it carries of a blob of `size_bytes`. To be closed, by `with`
+    for one: before its end that closes the connection, after it the connection is kept for the next request."""
+
+    def __init__(self, span: ByteSpan, size_bytes: int, answer: _Answer) -> None:
         self.span = span
         self.size_bytes = size_bytes
-        self._peer = str(peer)
-        self._response = response
+        self._answer = answer
+        self._before_bytes = answer.connection.came_bytes
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes in order. Raises: PeerStalled, PeerBroke. A reader that pauses is no stall."""
-        content = self._response.content
-        wakes = _Wakes(self._response, self.span.length_bytes)
-        try:
-            wakes.adjust()
-            async for chunk in content.iter_any():
-                yield chunk
-                wakes.adjust()
-            return
-        except aiohttp.SocketTimeoutError as exc:
-            error: PeerError = PeerStalled(self._peer, f"sent no byte for {STALL_TIMEOUT_S:g} s")
-            error.__cause__ = exc
-        except (aiohttp.ClientError, OSError) as exc:
-            error = PeerBroke(self._peer, f"ended the body early: {_reason(exc)}")
-            error.__cause__ = exc
-        finally:
-            wakes.end()
-        # aiohttp raises before it gives what had arrived by then; without this it would be fetched twice.
-        arrived = content._read_nowait(-1)
-        if arrived:
-            yield arrived
-        raise error
+    @property
+    def came_bytes(self) -> int:
+        """Of this body, also of what `fill` did not get to its end."""
+        return self._answer.connection.came_bytes - self._before_bytes
 
+    async def fill(self, view: memoryview, came: Callable[[int], None] = _nobody) -> None:
+        """With the next bytes; as many must be left. `came` is told meanwhile how many of them are here. Raises:
+        PeerStalled, PeerBroke. A reader that pauses is no stall."""
+        await self._answer.connection.fill(view, came)
 
-class _Wakes:
-    """How many bytes of a body must have come before the process is woken for them (SO_RCVLOWAT). On a shaped or busy
-    link they come in shreds of a few KiB, and each wake costs as much as reading 64 KiB."""
+    def close(self) -> None:
+        """Idempotent."""
+        self._answer.close()
 
-    def __init__(self, response: aiohttp.ClientResponse, length_bytes: int) -> None:
-        self._content = response.content
-        self._length_bytes = length_bytes
-        transport = response.connection.transport if response.connection is not None else None
-        self._socket = None if transport is None else transport.get_extra_info("socket")
-        self._aim_bytes = WAKE_START_BYTES
-        self._set_bytes = 1
-        self._adjusted_at = time.monotonic()
+    def __enter__(self) -> PeerBody:
+        return self
 
-    def adjust(self) -> None:
-        """Before the next bytes are waited for."""
-        now = time.monotonic()
-        waited_s, self._adjusted_at = now - self._adjusted_at, now
-        if waited_s < WAKE_EVERY_MIN_S:
-            self._aim_bytes = min(2 * self._aim_bytes, WAKE_MAX_BYTES)
-        elif waited_s > WAKE_EVERY_MAX_S:
-            self._aim_bytes = max(self._aim_bytes // 2, 1)
-        # Never more than what is still to come over the wire, or nobody would be woken for it.
-        self._set(min(self._aim_bytes, self._length_bytes - self._content.total_bytes))
-
-    def end(self) -> None:
-        """The connection may carry another answer."""
-        self._set(1)
-
-    def _set(self, low_bytes: int) -> None:
-        low_bytes = max(1, low_bytes)
-        if self._socket is None or low_bytes == self._set_bytes:
-            return
-        self._set_bytes = low_bytes
-        with contextlib.suppress(OSError):  # it is closed
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_bytes)
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class PeerClient:
@@ -129,129 +82,158 @@ class PeerClient:
     def __init__(self, keys: Sequence[Subkey], unix_clock: Callable[[], float], strangers: Strangers) -> None:
         self.contacts = Contacts(keys, unix_clock)
         self._strangers = strangers
-        self._session: aiohttp.ClientSession | None = None
+        self._idle: dict[Peer, list[Connection]] = {}
+        self._places = asyncio.Semaphore(CONNECTIONS_MAX_COUNT)
+        self._is_closed = False
 
     async def __aenter__(self) -> PeerClient:
-        timeout = aiohttp.ClientTimeout(
-            total=None,
-            connect=2 * CONNECT_TIMEOUT_S,
-            sock_connect=CONNECT_TIMEOUT_S,
-            sock_read=STALL_TIMEOUT_S,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX_COUNT, ttl_dns_cache=30),
-            timeout=timeout,
-            read_bufsize=READ_BUFFER_BYTES,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={wire.HOP_HEADER: "1", "Accept-Encoding": "identity", "User-Agent": "peili"},
-            trust_env=False,  # a proxy is for the origin, never for peers
-        )
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        self._is_closed = True
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.close()
+        self._idle.clear()
 
     async def size_bytes(self, peer: Peer, digest: Digest) -> int:
         """The size of a blob that the peer holds. Raises: PeerError; PeerAbsent where it does not hold it."""
-        async with self._request(peer, "HEAD", f"{wire.BLOB_PATH}{digest}", "") as response:
-            self._check_status(peer, response, None)
-            return content_length(peer, _head(response))
+        answer = await self._request(peer, "HEAD", f"{wire.BLOB_PATH}{digest}", "")
+        answer.connection.expect(0)
+        answer.close()
+        if not answer.head.is_body:
+            raise self._failure(peer, answer.head, b"")
+        return content_length(peer, answer.head)
 
-    @contextlib.asynccontextmanager
-    async def fetch(
-        self, peer: Peer, digest: Digest, start: int, stop: int | None
-    ) -> AsyncIterator[PeerBody]:
-        """Opens bytes `start` to `stop` (None: the end). Raises: PeerError. Leaving the block early closes the
-        connection; leaving it after the last byte keeps it for the next request."""
-        range_header = (
-            "" if start == 0 and stop is None else f"bytes={start}-{'' if stop is None else stop - 1}"
-        )
-        async with self._request(peer, "GET", f"{wire.BLOB_PATH}{digest}", range_header) as response:
-            self._check_status(peer, response, await self._error_text(response))
-            span, size_bytes = told_body(peer, _head(response), start, stop)
-            yield PeerBody(peer, span, size_bytes, response)
+    async def fetch(self, peer: Peer, digest: Digest, start: int, stop: int | None) -> PeerBody:
+        """Opens bytes `start` to `stop` (None: the end). Raises: PeerError."""
+        is_whole = start == 0 and stop is None
+        range_header = "" if is_whole else f"bytes={start}-{'' if stop is None else stop - 1}"
+        answer = await self._request(peer, "GET", f"{wire.BLOB_PATH}{digest}", range_header)
+        try:
+            if not answer.head.is_body:
+                raise self._failure(peer, answer.head, await answer.text())
+            span, size_bytes = told_body(peer, answer.head, start, stop)
+            answer.connection.expect(span.length_bytes)
+        except BaseException:
+            answer.close()
+            raise
+        return PeerBody(span, size_bytes, answer)
 
     async def attestation(self, peer: Peer, name: TagName) -> Attestation:
         """What the peer says of its own record. Raises: PeerError; PeerAbsent where it tells none."""
-        async with self._request(peer, "GET", tag_target(name), "") as response:
-            self._check_status(peer, response, await self._error_text(response))
-            length_bytes = content_length(peer, _head(response))
-            if response.status != 200 or length_bytes > TAG_ANSWER_MAX_BYTES:
-                told = f"{response.status} with {length_bytes} bytes"
+        answer = await self._request(peer, "GET", tag_target(name), "")
+        try:
+            if not answer.head.is_body:
+                raise self._failure(peer, answer.head, await answer.text())
+            length_bytes = content_length(peer, answer.head)
+            if answer.head.status != 200 or length_bytes > TAG_ANSWER_MAX_BYTES:
+                told = f"{answer.head.status} with {length_bytes} bytes"
                 raise PeerNonsense(str(peer), f"answered {told} when asked for a tag")
-            try:
-                told_tag = decode(await response.content.readexactly(length_bytes))
-            except aiohttp.SocketTimeoutError as exc:
-                raise PeerStalled(str(peer), f"sent no byte for {STALL_TIMEOUT_S:g} s") from exc
-            except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as exc:
-                raise PeerBroke(str(peer), f"ended the body early: {_reason(exc)}") from exc
-            except TagAnswerInvalid as exc:
-                raise PeerNonsense(str(peer), str(exc)) from exc
+            told_tag = decode(await answer.whole(length_bytes))
+        except TagAnswerInvalid as exc:
+            raise PeerNonsense(str(peer), str(exc)) from exc
+        finally:
+            answer.close()
         return Attestation(peer.address, told_tag.digest, told_tag.pulled_at_s, told_tag.public_at_s)
 
-    @contextlib.asynccontextmanager
-    async def _request(
-        self, peer: Peer, method: str, target: str, range_header: str
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """`target` is the path with its query, encoded."""
-        assert self._session is not None
-        url = URL(f"http://{peer}{target}", encoded=True)
-        what = wire.Request(method, url.raw_path_qs, range_header)
-        async with contextlib.AsyncExitStack() as stack:
-            response = None
-            for attempt in (1, 2):
-                headers = {"Authorization": self.contacts.sign(peer, what)}
-                if range_header:
-                    headers["Range"] = range_header
-                try:
-                    response = await stack.enter_async_context(
-                        self._session.request(method, url, headers=headers, allow_redirects=False)
-                    )
-                except aiohttp.SocketTimeoutError as exc:
-                    raise PeerStalled(str(peer), f"did not answer within {STALL_TIMEOUT_S:g} s") from exc
-                except (aiohttp.ClientConnectionError, TimeoutError, OSError) as exc:
-                    raise PeerUnreachable(str(peer), _reason(exc)) from exc
-                except (aiohttp.ClientError, ValueError) as exc:
-                    raise PeerNonsense(str(peer), f"no HTTP answer: {_reason(exc)}") from exc
-                if response.status != 401 or attempt == 2:
-                    break
-                challenge = response.headers.get(wire.CHALLENGE_HEADER)
-                if not self.contacts.learn(peer, challenge, headers["Authorization"]):
-                    break
-            assert response is not None
-            yield response
+    # -- connections -----------------------------------------------------------------------------------------------
 
-    async def _error_text(self, response: aiohttp.ClientResponse) -> str:
-        if response.status in (200, 206):
-            return ""
-        text = b""
+    async def _request(self, peer: Peer, method: str, target: str, range_header: str) -> _Answer:
+        """`target` is the path with its query, encoded. Raises: PeerError."""
+        what = wire.Request(method, target, range_header)
+        authorization = self.contacts.sign(peer, what)
+        answer = await self._exchange(peer, wire.head_of(what, str(peer), authorization, is_last=False))
+        if answer.head.status == 401:
+            challenge = answer.head.headers.get(wire.CHALLENGE_HEADER.lower())
+            if self.contacts.learn(peer, challenge, authorization):
+                answer.close()
+                again = self.contacts.sign(peer, what)
+                answer = await self._exchange(peer, wire.head_of(what, str(peer), again, is_last=False))
+        return answer
+
+    async def _exchange(self, peer: Peer, request: bytes) -> _Answer:
+        await self._places.acquire()
+        connection: Connection | None = None
         try:
-            while len(text) < ERROR_BODY_MAX_BYTES:
-                chunk = await response.content.read(ERROR_BODY_MAX_BYTES - len(text))
-                if not chunk:
-                    break
-                text += chunk
-        except (aiohttp.ClientError, OSError):
-            return ""
-        return text.decode("utf-8", "replace")
+            idle = self._idle.get(peer)
+            while idle:
+                connection = idle.pop()
+                if connection.is_usable:
+                    try:
+                        return _Answer(self, peer, connection, await connection.ask(request, is_first=False))
+                    except ClosedUnanswered:
+                        continue
+            connection = await self._connect(peer)
+            return _Answer(self, peer, connection, await connection.ask(request, is_first=True))
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            self._places.release()
+            raise
 
-    def _check_status(self, peer: Peer, response: aiohttp.ClientResponse, text: str | None) -> None:
-        head = _head(response)
-        if head.is_body:
-            return
+    async def _connect(self, peer: Peer) -> Connection:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: Connection(peer, lambda it: self._gone(peer, it)), peer.address, peer.port
+                )
+        except (OSError, UnicodeError) as exc:  # TimeoutError is one; a name may be none at all
+            why = "timed out" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
+            raise PeerUnreachable(str(peer), why) from exc
+        return connection
+
+    def ended(self, peer: Peer, connection: Connection) -> None:
+        """An answer on it is over, however it ended."""
+        self._places.release()
+        if connection.is_usable and not self._is_closed:
+            self._idle.setdefault(peer, []).append(connection)
+        else:
+            connection.close()
+
+    def _gone(self, peer: Peer, connection: Connection) -> None:
+        idle = self._idle.get(peer, [])
+        if connection in idle:
+            idle.remove(connection)
+        if not idle:
+            self._idle.pop(peer, None)
+
+    def _failure(self, peer: Peer, head: Head, text: bytes) -> PeerError:
         versions = other_versions(head)
         if versions is not None:
             self._strangers.of_another_version(peer.address, versions)
-        raise failure_of(peer, head, (text or "").encode())
+        return failure_of(peer, head, text)
 
 
-def _head(response: aiohttp.ClientResponse) -> Head:
-    return Head(response.status, {name.lower(): value for name, value in response.headers.items()})
+class _Answer:
+    """What came on a connection that is taken until `close`."""
 
+    def __init__(self, client: PeerClient, peer: Peer, connection: Connection, head: Head) -> None:
+        self.connection = connection
+        self.head = head
+        self._client = client
+        self._peer = peer
+        self._is_closed = False
 
-def _reason(exc: BaseException) -> str:
-    if isinstance(exc, asyncio.TimeoutError):
-        return "timed out"
-    return str(exc) or type(exc).__name__
+    async def whole(self, length_bytes: int) -> bytes:
+        """Raises: PeerStalled, PeerBroke."""
+        data = bytearray(length_bytes)
+        self.connection.expect(length_bytes)
+        await self.connection.fill(memoryview(data), _nobody)
+        return bytes(data)
+
+    async def text(self) -> bytes:
+        """Of an error, as far as it is worth reading, and as it came."""
+        told = self.head.headers.get("content-length", "")
+        if told.isdecimal() and len(told) <= LENGTH_MAX_DIGITS and int(told) <= ERROR_BODY_MAX_BYTES:
+            try:
+                return await self.whole(int(told))
+            except PeerError:
+                return b""
+        return await self.connection.text(ERROR_BODY_MAX_BYTES)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._client.ended(self._peer, self.connection)

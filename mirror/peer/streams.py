@@ -23,7 +23,8 @@ from mirror.peer.blob_answer import (
     other_versions,
     told_body,
 )
-from mirror.peer.client import CONNECT_TIMEOUT_S, ERROR_BODY_MAX_BYTES, STALL_TIMEOUT_S
+from mirror.peer.client import CONNECT_TIMEOUT_S, ERROR_BODY_MAX_BYTES
+from mirror.peer.connection import STALL_TIMEOUT_S
 from mirror.peer.contacts import Contacts
 from mirror.peer.errors import PeerBroke, PeerNonsense, PeerStalled, PeerUnreachable
 from mirror.peer.strangers import Strangers
@@ -124,14 +125,9 @@ class _Asking:
 
     async def ask(self, what: wire.Request, authorization: str) -> Head:
         """Raises: PeerError."""
-        lines = [f"{what.method} {what.target} HTTP/1.1", f"Host: {self._peer}"]
-        lines += [f"Authorization: {authorization}", f"{wire.HOP_HEADER}: 1"]
-        lines += ["Accept-Encoding: identity", "User-Agent: peili", "Connection: close"]
-        if what.range_header:
-            lines.append(f"Range: {what.range_header}")
+        request = wire.head_of(what, str(self._peer), authorization, is_last=True)
         try:
             async with asyncio.timeout(STALL_TIMEOUT_S):
-                request = "\r\n".join([*lines, "", ""]).encode()
                 await asyncio.get_running_loop().sock_sendall(self.sock, request)
                 return Head.parse(self._peer, await self._head())
         except TimeoutError as exc:

@@ -59,6 +59,18 @@ class Request:
     range_header: str
 
 
+def head_of(request: Request, host: str, authorization: str, *, is_last: bool) -> bytes:
+    """As it is sent. `host`: the peer's, with its port. `is_last`: on its connection."""
+    lines = [f"{request.method} {request.target} HTTP/1.1", f"Host: {host}"]
+    lines += [f"Authorization: {authorization}", f"{HOP_HEADER}: 1"]
+    lines += ["Accept-Encoding: identity", "User-Agent: peili"]
+    if request.range_header:
+        lines.append(f"Range: {request.range_header}")
+    if is_last:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The request is the cluster's."""

@@ -26,7 +26,7 @@ from mirror.oci.distribution import DistributionRequest
 from mirror.oci.manifest import MANIFEST_MAX_BYTES, MANIFEST_MEDIA_TYPES, ManifestInvalid
 from mirror.origin.base import FetchedManifest, Repository
 from mirror.origin.errors import OriginAbsent
-from mirror.peer.client import STALL_TIMEOUT_S
+from mirror.peer.connection import STALL_TIMEOUT_S
 from mirror.registry.manifests import HeldManifest, ManifestCache
 from mirror.relay.reading import Reading
 from mirror.steer.events import RefusalKind

@@ -21,7 +21,7 @@ from dht.settings import Settings, StaticBootstrap
 from dht.wire.envelope import Key
 from mirror.discovery.dht_settings import DHT_USE
 from mirror.discovery.peer_info import PeerInfo, encode
-from mirror.peer.client import READ_BUFFER_BYTES
+from mirror.peer.connection import WAKE_MAX_BYTES
 from mirror.secret import ClusterSecret
 from mirror.swarm.pieces import PieceLayout
 from tests.support.bed_hosts import PEER_PORT, SECRET, BedHost
@@ -179,7 +179,7 @@ async def test_hosts_pull_by_digest_from_each_other_when_the_registry_is_gone(
         # One takes over the end of what the other sends, piece by piece at worst: each time a buffer comes twice.
         take_overs_max_count = sum(PieceLayout.of(len(layer.content)).count - 1 for layer in image.layers)
         twice_bytes = third.counted("bytes_received_from_peers") - image.size_bytes
-        assert 0 <= twice_bytes <= take_overs_max_count * READ_BUFFER_BYTES
+        assert 0 <= twice_bytes <= take_overs_max_count * WAKE_MAX_BYTES
         assert first.counted("bytes_served_to_peers") >= image.size_bytes
 
 

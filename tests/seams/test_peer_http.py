@@ -21,8 +21,10 @@ PATH = f"/peer/v1/blobs/{D}"
 
 
 async def read(client: PeerClient, host: object, start: int = 0, stop: int | None = None) -> bytes:
-    async with client.fetch(host, D, start, stop) as body:  # type: ignore[arg-type]
-        return b"".join([chunk async for chunk in body.chunks()])
+    with await client.fetch(host, D, start, stop) as body:  # type: ignore[arg-type]
+        data = bytearray(body.span.length_bytes)
+        await body.fill(memoryview(data))
+        return bytes(data)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from mirror.discovery.base import Peer
 from mirror.oci.byterange import ByteSpan
 from mirror.oci.digest import Digest
 from mirror.peer.blob_answer import HEAD_MAX_BYTES
-from mirror.peer.client import STALL_TIMEOUT_S
+from mirror.peer.connection import STALL_TIMEOUT_S
 from mirror.peer.contacts import Contacts
 from mirror.peer.errors import (
     PeerAbsent,

@@ -15,7 +15,7 @@ from mirror.discovery.base import Peer, Provider
 from mirror.oci.digest import Digest
 from mirror.origin.base import Repository
 from mirror.peer import wire
-from mirror.peer.client import STALL_TIMEOUT_S
+from mirror.peer.connection import STALL_TIMEOUT_S
 from mirror.peer.errors import (
     PeerAbsent,
     PeerBroke,

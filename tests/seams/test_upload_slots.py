@@ -70,11 +70,13 @@ class Bed:
     asked: list[Digest] = field(default_factory=list)
 
     async def first_byte(self, digest: Digest, start: int = 0, stop: int | None = None) -> bytes:
-        async with self.client.fetch(self.peer, digest, start, stop) as body:
-            return (await anext(body.chunks()))[:1]
+        with await self.client.fetch(self.peer, digest, start, stop) as body:
+            first = bytearray(1)
+            await body.fill(memoryview(first))
+            return bytes(first)
 
     async def hold(self, stack: contextlib.AsyncExitStack, digest: Digest = D) -> None:
-        await stack.enter_async_context(self.client.fetch(self.peer, digest, 0, None))
+        stack.enter_context(await self.client.fetch(self.peer, digest, 0, None))
 
     async def until_free(self) -> None:
         """The server sees a moment later that a reader has left."""
