@@ -95,6 +95,8 @@ class PeerClient:
             for connection in connections:
                 connection.close()
         self._idle.clear()
+        # Their sockets are closed in the next round of the loop.
+        await asyncio.sleep(0)
 
     async def size_bytes(self, peer: Peer, digest: Digest) -> int:
         """The size of a blob that the peer holds. Raises: PeerError; PeerAbsent where it does not hold it."""
