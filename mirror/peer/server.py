@@ -178,7 +178,6 @@ class PeerServer:
                     return self._busy(digest)
                 headers = content_headers(digest, "application/octet-stream", span, size_bytes, partial)
                 response = web.StreamResponse(status=206 if partial else 200, headers=headers)
-                await response.prepare(request)
                 for portion in portions:
                     if not await send_span(request, response, portion.descriptor, portion.span):
                         break

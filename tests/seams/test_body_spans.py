@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -68,6 +69,56 @@ async def test_a_body_sent_in_several_spans_keeps_the_connection() -> None:
             )
             assert await client.exactly(len(BODY)) == BODY
     assert open_counts == open_counts[:1] * 3
+
+
+@pytest.mark.parametrize("length_bytes", [1, 20_000])
+async def test_headers_leave_with_the_first_bytes_of_a_span(length_bytes: int) -> None:
+    """In a segment of their own they wake the client for nothing. What follows is not held back."""
+    held: list[int] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(2 * length_bytes)})
+        assert request.transport is not None
+        sock = request.transport.get_extra_info("socket")
+        with file_of(BODY) as descriptor:
+            for start in (0, length_bytes):
+                assert await send_span(request, response, descriptor, ByteSpan(start, start + length_bytes))
+                held.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+        return response
+
+    loop = asyncio.get_running_loop()
+    async with serving(handler) as address:
+        with socket.create_connection(address) as sock:
+            sock.setblocking(False)
+            await loop.sock_sendall(sock, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            received = b""
+            while some := await loop.sock_recv(sock, 1 << 18):
+                received += some
+            # `tcpi_data_segs_in`
+            segments_count = struct.unpack_from(
+                "I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), 152
+            )
+    assert received.partition(b"\r\n\r\n")[2] == BODY[: 2 * length_bytes]
+    assert (segments_count, held) == ((2,), [0, 0])
+
+
+async def test_nothing_is_held_back_when_headers_cannot_leave() -> None:
+    held: list[int] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1"})
+        assert request.transport is not None
+        sock = request.transport.get_extra_info("socket")
+        request.transport.close()
+        with file_of(BODY) as descriptor, pytest.raises(ConnectionError):
+            await send_span(request, response, descriptor, ByteSpan(0, 1))
+        held.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+        return response
+
+    async with serving(handler) as address, raw_client(address) as client:
+        await client.get("/")
+        assert await client.rest() == (b"", End.FIN)
+    assert held == [0]
 
 
 async def test_spans_and_written_chunks_may_follow_each_other() -> None:
