@@ -19,7 +19,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2s
 from typing import TYPE_CHECKING
@@ -46,6 +46,7 @@ FRESHNESS_S = 120
 MAC_BYTES = 16
 
 _FIELDS = re.compile(r"[a-z]=[0-9a-f-]{1,40}(?:,[a-z]=[0-9a-f-]{1,40}){0,7}")
+_FIELD = re.compile(r"([a-z])=([^,]*)")
 _VERSION = re.compile(r"v=([0-9]{1,4})(?:,|$)")
 
 
@@ -134,7 +135,7 @@ def judge(
         if not _is_private(sender_address):
             return Refused("without a cluster secret only private addresses are served")
         return Accepted()
-    key = next((key for key in keys if key.key_id == fields.get("k")), None)
+    key = _named(keys, fields)
     if key is None:
         return Refused("signed with the secret of another cluster, or with none")
     time_text, name, mac = fields.get("t", ""), fields.get("n", ""), fields.get("m", "")
@@ -162,7 +163,7 @@ def read_challenge(header: str | None, authorization: str, keys: Sequence[Subkey
     sent = _parse_fields(authorization.partition(" ")[2])
     if fields is None or sent is None:
         return None
-    key = next((key for key in keys if key.key_id == fields.get("k")), None)
+    key = _named(keys, fields)
     time_text, name = fields.get("t", ""), fields.get("n", "")
     if key is None or "m" not in sent or not time_text.isdecimal() or len(time_text) > 12:
         return None
@@ -173,6 +174,14 @@ def read_challenge(header: str | None, authorization: str, keys: Sequence[Subkey
         return Learned(NodeId.parse(name), int(time_text))
     except IdInvalid:
         return None
+
+
+def _named(keys: Sequence[Subkey], fields: Mapping[str, str]) -> Subkey | None:
+    key_id = fields.get("k")
+    for key in keys:
+        if key.key_id == key_id:
+            return key
+    return None
 
 
 def _request_mac(request: Request, key: Subkey, unix_s: int, node: str) -> str:
@@ -192,7 +201,7 @@ def _mac(key: Subkey, text: str) -> str:
 def _parse_fields(text: str) -> dict[str, str] | None:
     if not _FIELDS.fullmatch(text):
         return None
-    pairs = [part.split("=", 1) for part in text.split(",")]
+    pairs = _FIELD.findall(text)
     fields = dict(pairs)
     return fields if len(fields) == len(pairs) else None
 

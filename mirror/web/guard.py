@@ -7,14 +7,16 @@ it with unread input, which resets it, or keep it, and the client would wait for
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 
 from mirror.web.ending import hang_up
+
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +25,18 @@ CANCEL_S = 1.0
 
 
 class RequestGuard:
-    """`middleware` is the outermost of one application."""
+    """`around` the handler of everything that one application is asked. No middleware: with the first of those aiohttp
+    makes every request pay for its nested applications."""
 
     def __init__(self) -> None:
         self._running: dict[asyncio.Task[object], RequestHandler] = {}
         # WebSockets: they end when somebody says so, and carry what the others need meanwhile.
         self._upgraded: dict[asyncio.Task[object], RequestHandler] = {}
 
-    @web.middleware
-    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    def around(self, handler: Answer) -> Answer:
+        return functools.partial(self._guarded, handler)
+
+    async def _guarded(self, handler: Answer, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None
         present = self._upgraded if "Upgrade" in request.headers else self._running
@@ -43,7 +48,7 @@ class RequestGuard:
             return web.Response(status=404)
         except BaseException:
             if _missing_bytes(request):
-                hang_up(request)
+                _hang_up(request)
             raise
         else:
             missing_bytes = _missing_bytes(request)
@@ -52,7 +57,7 @@ class RequestGuard:
                     "an answer was %d bytes short of what it told: its connection is ended", missing_bytes
                 )
                 response.force_close()
-                hang_up(request)
+                _hang_up(request)
             return response
         finally:
             del present[task]
@@ -95,7 +100,12 @@ async def _all_end(tasks: Collection[asyncio.Task[object]], within_s: float) -> 
     return True
 
 
-def _missing_bytes(request: web.Request) -> int:
+def _hang_up(request: web.BaseRequest) -> None:
+    assert isinstance(request, web.Request), "a body is begun by an application alone"
+    hang_up(request)
+
+
+def _missing_bytes(request: web.BaseRequest) -> int:
     """Of a body that has begun."""
     writer = request.writer
     if request.method == "HEAD" or writer.output_size == 0:

@@ -126,7 +126,6 @@ class Listener:
         # Accepted while the loop stood still, and ended.
         self._turned_away: list[socket.socket] = []
         app[FAREWELLS] = self._farewells
-        app.middlewares.insert(0, self._guard.middleware)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -147,6 +146,9 @@ class Listener:
 
     async def start(self) -> None:
         await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        server.request_handler = self._guard.around(server.request_handler)
         loop = asyncio.get_running_loop()
         self._serving = await loop.create_server(self._accepted, sock=self._sock, backlog=BACKLOG_COUNT)
 
