@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,21 @@ class SpoolSpace:
 MakeSpace = Callable[[], Awaitable[SpoolSpace]]
 
 
+class _Hold:
+    """Any of them. Not a generator: each piece and each portion is held several times."""
+
+    __slots__ = ("_own",)
+
+    def __init__(self, own: OwnBytes) -> None:
+        self._own = own
+
+    def __enter__(self) -> None:
+        self._own.held()
+
+    def __exit__(self, *_: object) -> None:
+        self._own.let_go()
+
+
 class OwnBytes:
     """`make_space` makes the spool file when the first byte is to be written. Raises: what it raises."""
 
@@ -62,6 +77,7 @@ class OwnBytes:
         # What is to be closed once nobody uses it.
         self._retired: list[Callable[[], None]] = []
         self._holds_count = 0
+        self._hold = _Hold(self)
         self._is_closed = False
 
     # -- pieces ----------------------------------------------------------------------------------------------------
@@ -111,19 +127,21 @@ class OwnBytes:
 
     # -- files -----------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> AbstractContextManager[None]:
         """Nothing is closed meanwhile."""
+        return self._hold
+
+    def held(self) -> None:
+        """Only its holds call this, and the next."""
         self._holds_count += 1
-        try:
-            yield
-        finally:
-            self._holds_count -= 1
-            if not self._holds_count:
-                if self._is_closed:
-                    # Who wrote meanwhile had made it.
-                    self._retire_space()
-                self._close_retired()
+
+    def let_go(self) -> None:
+        self._holds_count -= 1
+        if not self._holds_count:
+            if self._is_closed:
+                # Who wrote meanwhile had made it.
+                self._retire_space()
+            self._close_retired()
 
     def take_own(self, descriptor: int) -> None:
         """Owned from now on. Pieces that stand in another file before it are forgotten."""
