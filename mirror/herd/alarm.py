@@ -11,20 +11,32 @@ class Alarm:
         self._clock = clock
         self._due = due
         self._at: float | None = None
+        # What the timer was begun for: `_at`, or earlier. Most times are put off again and again, and few come.
+        self._begun_for = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, at: float | None) -> None:
-        """None: nothing is due. The same time again costs nothing."""
+        """None: nothing is due. The same time again, or a later one, costs nothing."""
         if at == self._at:
             return
+        self._at = at
         if self._timer is not None:
+            if at is not None and at >= self._begun_for:
+                return
             self._timer.cancel()
             self._timer = None
-        self._at = at
         if at is not None:
-            delay_s = max(0.0, at - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._rings)
+            self._begin(at)
+
+    def _begin(self, at: float) -> None:
+        self._begun_for = at
+        delay_s = max(0.0, at - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._rings)
 
     def _rings(self) -> None:
-        self._at = self._timer = None
+        self._timer = None
+        if self._at is not None and self._at > self._begun_for:
+            self._begin(self._at)
+            return
+        self._at = None
         self._due()

@@ -42,12 +42,17 @@ class Digesting:
         self._generation = 0
         self._is_wanted = False
         self._is_over = False
+        # What was here at the last look.
+        self._seen = 0
         self._dropped: set[int] = set()
         self._changed = asyncio.Event()
 
     def look(self, *, is_wanted: bool) -> None:
         """Pieces came, or it is wanted now."""
-        self._is_wanted = is_wanted
+        mask = self._own.mask
+        if is_wanted is self._is_wanted and mask == self._seen:
+            return
+        self._is_wanted, self._seen = is_wanted, mask
         if is_wanted and not self._is_over and self._is_worth_a_thread():
             self._changed.set()
 

@@ -218,6 +218,8 @@ class Herd:
             yield reading
         finally:
             transfer.left(reading)
+            if not is_head:
+                self._ahead.left(digest)
 
     @property
     def avoided(self) -> Avoided:

@@ -4,6 +4,7 @@ makes one where `mirror.steer.ahead` says that its layer will be asked for.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
@@ -29,6 +30,8 @@ class LayersAhead:
         boundary: Callable[[Digest], AbstractContextManager[None]],
     ) -> None:
         self._ahead = Ahead()
+        # What is read, and how many requests read it.
+        self._read: Counter[Digest] = Counter()
         self._transfers = transfers
         self._sizes_bytes = sizes_bytes
         self._store = store
@@ -41,7 +44,15 @@ class LayersAhead:
             self._ahead.learn(layer.digest for layer in manifest.layers)
 
     def asked(self, digest: Digest) -> None:
+        """By a GET."""
+        self._read[digest] += 1
         self._ahead.asked(digest)
+
+    def left(self, digest: Digest) -> None:
+        """By one that asked."""
+        self._read[digest] -= 1
+        if not self._read[digest]:
+            del self._read[digest]
 
     def fed(self, digest: Digest) -> None:
         """What will be asked for with it is fetched meanwhile, from those who have this one."""
@@ -61,7 +72,11 @@ class LayersAhead:
 
     def has_spare(self) -> bool:
         """What is fetched ahead takes nothing from what is read."""
-        return not any(transfer.ahead.is_hungry for transfer in self._transfers.values())
+        for digest in self._read:
+            transfer = self._transfers.get(digest)
+            if transfer is not None and transfer.ahead.is_hungry:
+                return False
+        return True
 
     def sweep(self) -> None:
         """To be called every few seconds."""

@@ -86,7 +86,8 @@ class LoneStreams:
 
     def look(self) -> None:
         """Something changed."""
-        self._changed.set()
+        if self._reading is not None:
+            self._changed.set()
 
     def seen(self, progress: SourceProgress) -> SourceProgress:
         """A stream that goes on is a source, whatever else is known."""
@@ -206,16 +207,15 @@ class LoneStreams:
                 return reading.position
         return min(reading.span.stop, reading.position // step_bytes * step_bytes + step_bytes)
 
-    def streamed(self, span: ByteSpan, waited_s: float) -> bool:
-        """These bytes came, the first of a stream's if true."""
-        stream, is_first = self._stream, not self._count_bytes
+    def streamed(self, span: ByteSpan, waited_s: float) -> None:
+        """These bytes came."""
+        stream = self._stream
         if stream is None:  # the transfer is closed
-            return False
+            return
         self._ports.count_bytes(stream.peer, span.length_bytes)
         self._count_bytes += span.length_bytes
         self._waited_s += waited_s
         self._trial.fed(str(stream.peer), span)
-        return is_first
 
     def broke(self, reading: Reading, exc: PeerError) -> None:
         """Another stream, or the swarm, goes on from where the reading stands."""

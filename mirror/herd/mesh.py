@@ -328,8 +328,6 @@ class Mesh:
 
     def _has(self, source_id: SourceId, mask: int) -> None:
         self._spreading.has(source_id, mask)
-        if self._spreading.is_careful:
-            self._tell_all()
 
     def _tell_swarm(self, one: Neighbour) -> None:
         assert one.bitfield is not None

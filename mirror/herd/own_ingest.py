@@ -115,9 +115,10 @@ class OwnIngest:
         self._put(on.IngestGrew(size_bytes))
         # Whether it is to be tailed the ladder says in answer to that.
         self._settle()
-        self._look(None)
-        self._show()
-        self._settle()
+        if self._is_tailing or self._shown_bytes:
+            self._look(None)
+            self._show()
+            self._settle()
 
     def vanished(self) -> None:
         self._look(None)

@@ -13,14 +13,20 @@ from mirror.herd.ports import Event
 
 class Pump:
     """`handle` takes one event and says whether others are to know of what it changed; then `report` is called when the
-    queue is empty, and may put events. `settle` is called when nothing is left."""
+    queue is empty, and may put events. `settle` is called when nothing is left. `notes`: kinds of events that bring
+    about nothing, in any state: one that comes alone is handled, and that is all."""
 
     def __init__(
-        self, handle: Callable[[Event], bool], report: Callable[[], None], settle: Callable[[], None]
+        self,
+        handle: Callable[[Event], bool],
+        report: Callable[[], None],
+        settle: Callable[[], None],
+        notes: frozenset[type] = frozenset(),
     ) -> None:
         self._handle = handle
         self._report = report
         self._settle = settle
+        self._notes = notes
         self._queue: deque[Event] = deque()
         self._is_running = False
         self._is_changed = False
@@ -31,6 +37,9 @@ class Pump:
         self._queue.append(event)
 
     def tell(self, event: Event) -> None:
+        if type(event) in self._notes and not self._queue and not self._is_running and not self._is_closed:
+            self._handle(event)
+            return
         self._queue.append(event)
         self.run()
 
@@ -54,8 +63,8 @@ class Pump:
         try:
             while True:
                 while self._queue and not self._is_closed:
-                    is_news = self._handle(self._queue.popleft())
-                    self._is_changed = self._is_changed or is_news
+                    if self._handle(self._queue.popleft()):
+                        self._is_changed = True
                 if self._is_closed:
                     return
                 if not self._is_changed:

@@ -35,7 +35,11 @@ class Answering(Protocol):
 
     async def read(self, span: ByteSpan) -> bytes: ...
 
-    def moved(self, reading: Reading, *, is_first: bool) -> None: ...
+    def begun(self, reading: Reading) -> None:
+        """Its first byte is in hand, and its headers go out."""
+        ...
+
+    def moved(self, reading: Reading) -> None: ...
 
     def stretch_stop(self, reading: Reading) -> int:
         """How far its stream may bring it now; its position: no farther."""
@@ -178,7 +182,7 @@ class Reading:
                 # Dropped since it was released. Four bodies without a byte fail a pull, and a 404 does not.
                 raise Missed(self.digest, "its first byte was dropped")
             self.is_begun = True
-            self._transfer.moved(self, is_first=True)
+            self._transfer.begun(self)
         return self.span
 
     async def whole(self, max_bytes: int) -> bytes:
@@ -226,10 +230,8 @@ class Reading:
         """After `begin`, until all is over or `stream` brings the rest. What one yields was handed to the client when
         the next is asked for. Raises: EndedEarly."""
         assert self.span is not None
-        is_silent = True
         while self.position < self.span.stop and self.stream is None:
             if not self._has_more():
-                is_silent = True
                 self._transfer.starved(self)
                 await self._until(self._has_more, is_begun=True)
                 if self.stream is not None:
@@ -243,8 +245,7 @@ class Reading:
                 for portion in portions:
                     yield portion
                     self.position = portion.span.stop
-                    self._transfer.moved(self, is_first=is_silent)
-                    is_silent = False
+                    self._transfer.moved(self)
                     self._check_end()
 
     def _limit(self) -> int:

@@ -1,6 +1,12 @@
 """What the ladder of one digest is to know of the swarm, and the neighbours of both. Compares with what was told last.
 
 Decides nothing but what is news.
+
+Rules
+1. Nothing is looked at where nothing changed that it is made of, but for what changes by time alone.
+2. While somebody has more and only numbers grow, the ladder is told of them every PROGRESS_EVERY_S, and before it
+   hears of anything else by which it decides (`owed`). All else it is told at once, and all where it drains.
+3. Neighbours are offered each piece at once: their channels put together what comes meanwhile.
 """
 
 from __future__ import annotations
@@ -9,6 +15,7 @@ from collections.abc import Callable
 
 import mirror.steer.events as on
 import mirror.swarm.events as swarming
+from mirror.herd.alarm import Alarm
 from mirror.herd.lone_streams import LoneStreams
 from mirror.herd.mesh import NOTHING, Mesh
 from mirror.herd.own_ingest import OwnIngest
@@ -17,6 +24,11 @@ from mirror.herd.pump import Pump
 from mirror.herd.sizes import Sizes
 from mirror.herd.swarming import Swarming
 from mirror.steer.ladder import Ladder
+
+# As herds are simulated. What is judged by these numbers takes seconds.
+PROGRESS_EVERY_S = 0.1
+# A ban ends by time alone.
+LOOK_EVERY_S = 1.0
 
 _NOTHING_KNOWN = on.SourceProgress(0, 0, None, is_rooted=False)
 
@@ -47,20 +59,50 @@ class Reports:
         self._swarming = swarming
         self._resize = resize
         self._told = _NOTHING_KNOWN
+        self._told_at = 0.0
+        # The last that was found and is not told yet.
+        self._owed: on.SourceProgress | None = None
+        self._alarm = Alarm(ports.clock, self._time_has_come)
+        # What the last look was made of, while somebody has more; and until when it holds.
+        self._seen: object = None
+        self._look_at = 0.0
         self._is_gone_told = True
 
     def named_anew(self) -> None:
         """The ladder named sources: it is to hear when they are of no use, too."""
         self._is_gone_told = False
+        self._seen = None
 
     def look(self) -> None:
         """After each round of events."""
-        self._look()
+        swarm, is_fed = self._swarming(), self._ladder.is_fed_from_origin
+        if swarm is None:
+            seen: object = None
+        else:
+            seen = (swarm, swarm.version, is_fed, self._own_ingest.is_committed, self._lone.is_open)
+        now = self._ports.clock()
+        if seen is None or seen != self._seen or now >= self._look_at:
+            self._seen, self._look_at = seen, now + LOOK_EVERY_S
+            self._look(swarm, now, is_fed=is_fed)
         self._lone.look()
 
-    def _look(self) -> None:
-        progress = self._offer()
+    def owed(self) -> list[on.Event]:
+        """What the ladder was not told. It is then."""
+        owed, self._owed = self._owed, None
+        if owed is None:
+            return []
+        self._told, self._told_at = owed, self._ports.clock()
+        return [owed]
+
+    def close(self) -> None:
+        self._alarm.set(None)
+
+    def _look(self, swarm: Swarming | None, now: float, *, is_fed: bool) -> None:
+        progress = self._offer(swarm, is_fed=is_fed)
         told, is_any = self._told, progress.is_any
+        if not is_any:
+            # Whether there is hope is not only the swarm's matter.
+            self._seen = None
         # Looks at all neighbours: not while somebody has more, after each piece.
         is_hopeful = not is_any and self._mesh.is_hopeful(self._is_useless)
         if is_hopeful and not told.is_any and progress.prefix_bytes == told.prefix_bytes:
@@ -77,13 +119,26 @@ class Reports:
             # Before the progress, which alone would say that they have no more just now.
             self._is_gone_told = True
             self._pump.put(on.SourcesGone())
-        if progress != told:
-            self._told = progress
-            self._pump.put(progress)
+        self._tell(progress, now)
 
-    def _offer(self) -> on.SourceProgress:
+    def _tell(self, progress: on.SourceProgress, now: float) -> None:
+        self._owed = None
+        if progress == self._told:
+            return
+        due_at = self._told_at + PROGRESS_EVERY_S
+        if now < due_at and not self._ladder.is_draining and progress.is_mere_growth(self._told):
+            self._owed = progress
+            self._alarm.set(due_at)
+            return
+        self._told, self._told_at = progress, now
+        self._pump.put(progress)
+
+    def _time_has_come(self) -> None:
+        for event in self.owed():
+            self._pump.tell(event)
+
+    def _offer(self, swarm: Swarming | None, *, is_fed: bool) -> on.SourceProgress:
         """To the neighbours; the rest is for the ladder."""
-        swarm, is_fed = self._swarming(), self._ladder.is_fed_from_origin
         if swarm is None:
             self._mesh.offer(NOTHING)
             return _NOTHING_KNOWN

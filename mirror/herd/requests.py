@@ -12,18 +12,23 @@ import mirror.swarm.events as swarming
 from mirror.herd.claiming import Claiming
 from mirror.herd.lone_streams import LoneStreams
 from mirror.herd.own_bytes import Portion
+from mirror.herd.ports import TransferPorts
 from mirror.herd.pump import Pump
 from mirror.herd.reading import Reading
 from mirror.herd.readings import Readings
+from mirror.herd.silences import Silences
 from mirror.herd.swarming import Swarming
 from mirror.herd.trial import Trial
 from mirror.oci.byterange import ByteRange, ByteSpan
 from mirror.oci.digest import Digest
 from mirror.peer.errors import PeerError
 
+# What is fetched ahead of its asking hears of new peers so often.
+FED_EVERY_S = 0.25
+
 
 class Requests:
-    """Implements `Answering` for the readings that it makes."""
+    """Implements `Answering` for the readings that it makes. `is_keen`: the ladder is to know all of them at once."""
 
     def __init__(
         self,
@@ -33,7 +38,9 @@ class Requests:
         lone: LoneStreams,
         trial: Trial,
         claiming: Claiming,
-        fed: Callable[[Digest], None],
+        ports: TransferPorts,
+        *,
+        is_keen: Callable[[], bool],
         swarming: Callable[[], Swarming | None],
     ) -> None:
         self._digest = digest
@@ -42,7 +49,10 @@ class Requests:
         self._lone = lone
         self._trial = trial
         self._claiming = claiming
-        self._fed = fed
+        self._silences = Silences(ports.clock, tell=pump.tell, is_keen=is_keen)
+        self._fed = ports.fed
+        self._clock = ports.clock
+        self._fed_again_at = 0.0
         self._swarming = swarming
 
     def ask(
@@ -63,10 +73,19 @@ class Requests:
     def left(self, reading: Reading) -> None:
         """The request is over, however it ended."""
         reading.stream_ended()
+        self._silences.left(reading)
         self._lone.left(reading)
         if self._readings.remove(reading.request_id) is not None:
             self._pump.put(swarming.ReaderClosed(reading.request_id))
             self._pump.tell(on.Left(reading.request_id))
+
+    def owed(self) -> list[on.Event]:
+        """What the ladder was not told of them. It is then."""
+        return self._silences.owed()
+
+    def close(self) -> None:
+        """The ladder hears no more."""
+        self._silences.close()
 
     # -- as `Answering` --------------------------------------------------------------------------------------------
 
@@ -87,16 +106,17 @@ class Requests:
         assert swarm is not None
         return await swarm.own.read(span)
 
-    def moved(self, reading: Reading, *, is_first: bool) -> None:
-        self._pump.put(swarming.ReaderMoved(reading.request_id, reading.position))
-        if is_first:
-            self._pump.put(on.Fed(reading.request_id, reading.position))
-        self._pump.run()
-        if is_first:
-            self._fed(self._digest)
+    def begun(self, reading: Reading) -> None:
+        self._pump.tell(self._silences.begun(reading))
+        self._feeds()
+
+    def moved(self, reading: Reading) -> None:
+        self._pump.tell(swarming.ReaderMoved(reading.request_id, reading.position))
+        self._tell(self._silences.moved(reading))
+        self._feeds()
 
     def starved(self, reading: Reading) -> None:
-        self._pump.tell(on.Starved(reading.request_id, reading.position))
+        self._tell(self._silences.lacks(reading))
 
     def refused(self, event: on.OriginRefused) -> None:
         self._pump.tell(event)
@@ -105,11 +125,21 @@ class Requests:
         return self._lone.stretch_stop(reading)
 
     def streamed(self, reading: Reading, span: ByteSpan, waited_s: float) -> None:
-        if self._lone.streamed(span, waited_s):
-            self._pump.tell(on.Fed(reading.request_id, reading.position))
+        self._lone.streamed(span, waited_s)
+        self._tell(self._silences.moved(reading))
 
     def leave_stream(self, reading: Reading) -> None:
         self._lone.leave(reading)
 
     def broke(self, reading: Reading, exc: PeerError) -> None:
         self._lone.broke(reading, exc)
+
+    def _tell(self, event: on.Event | None) -> None:
+        if event is not None:
+            self._pump.tell(event)
+
+    def _feeds(self) -> None:
+        now = self._clock()
+        if now >= self._fed_again_at:
+            self._fed_again_at = now + FED_EVERY_S
+            self._fed(self._digest)

@@ -77,6 +77,9 @@ class Swarming:
             layout, ports.params, rng, ports.clock(), is_whole_first=is_whole_first, is_for_readers=True
         )
         self.is_resting = False
+        self._is_ahead = False
+        # As a source; it may be on its way to the swarm.
+        self._is_own_told = False
         self._alarm = Alarm(ports.clock, lambda: tell(swarming.Timer()))
 
     # -- what is known ---------------------------------------------------------------------------------------------
@@ -84,6 +87,11 @@ class Swarming:
     @property
     def held(self) -> Bitfield:
         return self._swarm.held
+
+    @property
+    def version(self) -> object:
+        """As long as it is the same `progress` and `offer` are, but for what changes by time alone."""
+        return self._swarm.version
 
     @property
     def is_fetching(self) -> bool:
@@ -117,7 +125,8 @@ class Swarming:
         """What the ladder is to know."""
         layout, held = self.layout, self._swarm.held
         others = self._swarm.reach(self._ports.clock())
-        together = ones_from(held.mask | others.mask, 0)
+        reached = held.mask | others.mask
+        together = ones_from(reached, 0)
         return on.SourceProgress(
             prefix_bytes=layout.start(held.prefix_count),
             frontier_bytes=layout.size_bytes if others.is_complete else layout.start(together),
@@ -126,7 +135,7 @@ class Swarming:
             or others.is_fed_from_origin
             or is_fed_from_origin
             or held.is_complete,
-            reached_bytes=min(layout.size_bytes, (held.mask | others.mask).bit_count() * layout.piece_bytes),
+            reached_bytes=min(layout.size_bytes, reached.bit_count() * layout.piece_bytes),
         )
 
     def offer(self, *, is_fed_from_origin: bool) -> Offer:
@@ -139,6 +148,11 @@ class Swarming:
 
     # -- events ----------------------------------------------------------------------------------------------------
 
+    def note(self, event: swarming.Event, now: float) -> None:
+        """For one that brings about nothing."""
+        commands = self._swarm.handle(event, now)
+        assert not commands, (event, commands)
+
     def handle(self, event: swarming.Event, now: float) -> None:
         if isinstance(event, swarming.ReaderOpened):
             # Whether anybody is to be fed is the ladder's to decide, also after this swarm gave up.
@@ -150,7 +164,10 @@ class Swarming:
             self._execute(command)
 
     def fetch_ahead(self, is_wanted: bool) -> None:
-        """Whether pieces are to be had though nobody here reads."""
+        """Whether pieces are to be had though nobody here reads. Asked before each event, and seldom another answer."""
+        if is_wanted is self._is_ahead:
+            return
+        self._is_ahead = is_wanted
         self._handle(swarming.FetchAhead(is_wanted), self._ports.clock())
 
     def take_own(self, descriptor: int) -> None:
@@ -158,6 +175,7 @@ class Swarming:
         self.own.take_own(descriptor)
 
     def lose_own(self) -> None:
+        self._is_own_told = False
         if self.own.has_own:
             self._put(swarming.SourceGone(OWN, swarming.GoneReason.REPLACED))
             self.own.lose_own()
@@ -166,8 +184,10 @@ class Swarming:
         """So many bytes stand in it."""
         layout = self.layout
         pieces = layout.within(ByteSpan(0, min(size_bytes, layout.size_bytes)))
-        kind = swarming.SourceKind.OWN_INGEST
-        self._put(swarming.SourceFound(OWN, kind, is_complete=False, zone_distance=0))
+        if not self._is_own_told or not self._swarm.has_source(OWN):
+            self._is_own_told = True
+            kind = swarming.SourceKind.OWN_INGEST
+            self._put(swarming.SourceFound(OWN, kind, is_complete=False, zone_distance=0))
         bitfield = Bitfield.prefix(layout.count, pieces.stop)
         self._put(swarming.SourceState(OWN, bitfield, 0.0, is_fed_from_origin=False))
 

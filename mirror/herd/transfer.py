@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Coroutine
-from typing import Any, TypeGuard, cast, get_args
+from typing import Any, cast, get_args
 
 import mirror.steer.commands as do
 import mirror.steer.events as on
@@ -42,9 +42,11 @@ log = logging.getLogger(__name__)
 # A disk that did not take a blob is not tried again for so long.
 ASIDE_S = 30.0
 
-_STEERING = get_args(on.Event)
-# These change nothing that the other side is to know.
-_UNREPORTED = (swarming.ReaderMoved, swarming.RunProgress, swarming.PrefixHashed)
+_STEERING = frozenset(get_args(on.Event))
+# These bring about nothing, and change nothing that the other side is to know.
+_NOTES = frozenset((swarming.ReaderMoved, swarming.RunProgress, swarming.PrefixHashed))
+# What the ladder hears without all that it is owed: it decides nothing by more than these say.
+_GROWTH = frozenset((on.SourceProgress, on.IngestGrew, on.Fed))
 
 
 class Transfer:
@@ -68,7 +70,7 @@ class Transfer:
         self._rng = rng
         self._swarming: Swarming | None = None
         self._readings = Readings()
-        self._pump = Pump(self._handle, lambda: self._reports.look(), self._settle)
+        self._pump = Pump(self._handle, lambda: self._reports.look(), self._settle, _NOTES)
         self._mesh = Mesh(
             digest,
             ports.channels,
@@ -133,8 +135,9 @@ class Transfer:
             self._lone,
             self._trial,
             self._claiming,
-            ports.fed,
-            lambda: self._swarming,
+            ports,
+            is_keen=lambda: self._ladder.is_draining,
+            swarming=lambda: self._swarming,
         )
         self._reports = Reports(
             ladder,
@@ -225,7 +228,8 @@ class Transfer:
             case _:
                 self.used_at = self._ports.clock()
                 self._mesh.heard(channel, told)
-        self._pump.run()
+        if not isinstance(told, news.PeerHas):  # of which all was told to the pump
+            self._pump.run()
 
     def distrust(self, source_id: swarming.SourceId) -> None:
         """It sent wrong bytes of another digest. What nobody was handed yet is dropped; who reads is served on, and
@@ -286,7 +290,7 @@ class Transfer:
         self._swarming = None
         former.close()
         # What is queued for the swarm is of the former one.
-        self._pump.keep(_is_steering)
+        self._pump.keep(lambda event: type(event) in _STEERING)
         for reading in self._readings:
             reading.forget_size()
             if reading.is_begun:
@@ -309,20 +313,37 @@ class Transfer:
     # -- the pump --------------------------------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> bool:
-        now = self._ports.clock()
-        if _is_steering(event):
-            for order in self._ladder.handle(event, now):
-                self._carry_out(order)
-        elif self._swarming is not None:
-            self.ahead.look()
-            self._swarming.handle(cast(swarming.Event, event), now)
-        return not isinstance(event, _UNREPORTED)
+        kind = type(event)
+        if kind in _STEERING:
+            if kind not in _GROWTH:
+                self._catch_up()
+            return self._steer(cast(on.Event, event)) or kind not in _GROWTH
+        swarm = self._swarming
+        if swarm is None:
+            return kind not in _NOTES
+        if kind in _NOTES:
+            swarm.note(cast(swarming.Event, event), self._ports.clock())
+            return False
+        self.ahead.look()
+        swarm.handle(cast(swarming.Event, event), self._ports.clock())
+        return True
+
+    def _steer(self, event: on.Event) -> bool:
+        """Whether the ladder ordered anything."""
+        orders = self._ladder.handle(event, self._ports.clock())
+        for order in orders:
+            self._carry_out(order)
+        return bool(orders)
+
+    def _catch_up(self) -> None:
+        """What the ladder was not told of it knows before it decides."""
+        for event in (*self._reports.owed(), *self._requests.owed()):
+            self._steer(event)
 
     def _settle(self) -> None:
         if self._swarming is not None:
-            is_wanted = bool(len(self._readings)) or self.ahead.is_on
-            is_hash_wanted = is_wanted and not self._own_ingest.is_committed
-            self._swarming.settle(is_hash_wanted=is_hash_wanted)
+            is_wanted = self.ahead.is_on or len(self._readings) > 0
+            self._swarming.settle(is_hash_wanted=is_wanted and not self._own_ingest.is_committed)
 
     # -- the ladder's orders ---------------------------------------------------------------------------------------
 
@@ -419,13 +440,11 @@ class Transfer:
         self._readings.let_go("this host's mirror has ended it")
         self._pump.close()
         self._alarm.set(None)
+        self._requests.close()
+        self._reports.close()
         for task in list(self._tasks):
             task.cancel()
         self._mesh.close()
         self._own_ingest.close()
         if self._swarming is not None:
             self._swarming.close()
-
-
-def _is_steering(event: Event) -> TypeGuard[on.Event]:
-    return isinstance(event, _STEERING)

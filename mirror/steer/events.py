@@ -41,10 +41,11 @@ class Fed:
 
 @dataclass(frozen=True, slots=True)
 class Starved:
-    """All that is in hand was sent, up to `offset`."""
+    """All that is in hand was sent, up to `offset`. `since`: when, if that is told later; None: now."""
 
     request_id: int
     offset: int
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,17 @@ class SourceProgress:
     def is_any(self) -> bool:
         """Somebody has more than this host."""
         return self.is_rooted or self.frontier_bytes > self.prefix_bytes
+
+    def is_mere_growth(self, before: SourceProgress) -> bool:
+        """Somebody had more and has, the same is known of it, and nothing was lost; not all of it is here."""
+        return (
+            before.is_any
+            and self.is_any
+            and self.is_rooted is before.is_rooted
+            and self.size_bytes == before.size_bytes
+            and self.frontier_bytes >= before.frontier_bytes
+            and before.prefix_bytes <= self.prefix_bytes != self.size_bytes
+        )
 
 
 @dataclass(frozen=True, slots=True)

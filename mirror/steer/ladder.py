@@ -70,6 +70,11 @@ class Ladder(Claimant):
         return self._timer_at is None and not len(self._readers) and self._ingest.steered_at is None
 
     @property
+    def is_draining(self) -> bool:
+        """Each byte counts, and each moment without one: what is told late is decided late."""
+        return self._drain is not None
+
+    @property
     def is_fed_from_origin(self) -> bool:
         """Peers may count on this host: its containerd was sent to the origin and is not known to have failed."""
         return self._ingest.steered_at is not None
@@ -78,28 +83,62 @@ class Ladder(Claimant):
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """In the order in which they are to be carried out."""
+        is_note = self._is_note(event, now)
         self._happened(event, now)
-        self._advance(now)
-        due_at = self._next_due(now)
-        if due_at != self._timer_at:
-            self._timer_at = due_at
-            self._out.append(SetTimer(due_at))
+        if is_note:
+            self._sources.look(now)
+            self._leave()
+        else:
+            self._advance(now)
+            due_at = self._next_due(now)
+            if due_at != self._timer_at:
+                self._timer_at = due_at
+                self._out.append(SetTimer(due_at))
         commands = list(self._out)
         self._out.clear()
         return commands
 
+    def _is_note(self, event: Event, now: float) -> bool:
+        """Nothing follows from it, as from most of what is told: bytes came, and nobody waits for any. Nothing is due
+        before the time that was told, but what is put off by such bytes comes early, and is looked at again then."""
+        match event:
+            case on.SourceProgress():
+                is_growth = self._sources.is_mere_growth(event)
+            case on.IngestGrew():
+                if self._ingest.steered_at is not None or self._serving.is_adopted(now):
+                    return False
+                is_growth = True
+            case _:
+                return False
+        is_due = self._timer_at is not None and now >= self._timer_at
+        if is_due or self._committed_at is not None or self._drain is not None or self._ingest.is_queued:
+            return False
+        if not len(self._readers):
+            return self._asking.is_at_rest if self._ingest.steered_at is None else is_growth
+        return (
+            is_growth
+            and self._sources.is_any
+            and self._escape_at is None
+            and not self._asking.is_holder_behind
+            and not self._readers.is_any_silent
+        )
+
     def _happened(self, event: Event, now: float) -> None:
         match event:
+            case on.SourceProgress():
+                self._progressed(event, now)
+            case on.IngestGrew(size_bytes):
+                self._grew(size_bytes, now)
             case on.Asked():
                 self._asked(event, now)
             case on.Left(request_id):
                 self._serving.left(request_id, now)
             case on.Fed(request_id, offset):
                 self._readers.sent(request_id, offset)
-            case on.Starved(request_id, offset):
+            case on.Starved(request_id, offset, since):
                 # Once it stands here, only containerd itself is slow.
                 if self._committed_at is None:
-                    self._readers.starved(request_id, offset, now)
+                    self._readers.starved(request_id, offset, now if since is None else since)
             case on.Ruled():
                 self._ruled(event, now)
             case on.Replaced(ruling):
@@ -107,14 +146,10 @@ class Ladder(Claimant):
             case on.ProvidersKnown(providers, is_alone):
                 self._start_swarm(providers)
                 self._heads.answered(is_any=bool(providers), is_alone=is_alone, now=now)
-            case on.SourceProgress():
-                self._progressed(event, now)
             case on.SourcesGone():
                 self._sources_gone(now)
             case on.IngestBorn(total_bytes):
                 self._ingest.born(total_bytes)
-            case on.IngestGrew(size_bytes):
-                self._grew(size_bytes, now)
             case on.Committed():
                 self._committed(now)
             case on.IngestVanished():

@@ -68,6 +68,14 @@ class Readers:
     def remove(self, request_id: int) -> Reader | None:
         return self._readers.pop(request_id, None)
 
+    @property
+    def is_any_silent(self) -> bool:
+        """Somebody waits for bytes."""
+        for one in self._readers.values():
+            if one.silent_since is not None:
+                return True
+        return False
+
     def at_first(self) -> list[Reader]:
         """GETs at the first host: those that a claim is for."""
         return [one for one in self._readers.values() if not one.asked.is_head and not one.asked.at_fallback]
@@ -92,10 +100,10 @@ class Readers:
             reader.offset = offset
             reader.silent_since = None
 
-    def starved(self, request_id: int, offset: int, now: float) -> None:
+    def starved(self, request_id: int, offset: int, since: float) -> None:
         reader = self._readers.get(request_id)
         if reader is None or reader.phase is not Phase.BODY:
             return
         if offset > reader.offset or reader.silent_since is None:
             reader.offset = max(reader.offset, offset)
-            reader.silent_since = now
+            reader.silent_since = since

@@ -9,7 +9,7 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mirror.oci.byterange import ByteSpan
 
@@ -27,9 +27,11 @@ class PieceLayout:
 
     size_bytes: int
     piece_bytes: int
+    count: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        assert self.size_bytes >= 0 and self.piece_bytes > 0, self
+        assert self.size_bytes >= 0 and self.piece_bytes > 0, self.size_bytes
+        object.__setattr__(self, "count", -(-self.size_bytes // self.piece_bytes))
 
     @staticmethod
     def of(size_bytes: int) -> PieceLayout:
@@ -37,13 +39,10 @@ class PieceLayout:
         power = 1 << max(0, share_bytes - 1).bit_length()
         return PieceLayout(size_bytes, max(PIECE_MIN_BYTES, min(PIECE_MAX_BYTES, power)))
 
-    @property
-    def count(self) -> int:
-        return -(-self.size_bytes // self.piece_bytes)
-
     def start(self, piece: int) -> int:
         """The offset of its first byte; for `piece == count` the size."""
-        return min(piece * self.piece_bytes, self.size_bytes)
+        offset = piece * self.piece_bytes
+        return offset if offset < self.size_bytes else self.size_bytes
 
     def length_bytes(self, piece: int) -> int:
         return self.start(piece + 1) - self.start(piece)

@@ -62,8 +62,10 @@ class Requests:
 
     def fill_all(self, now: float) -> list[Command]:
         """Every source that may be asked gets what it may get, the best first."""
-        sources = [source for source in self._sources.usable(now) if self._has_place(source)]
-        if not sources or self._runs.is_whole:
+        if self._runs.is_whole or (self.is_idle and not self._sources.has_own_ingest):
+            return []
+        sources = [source for source in self._sources if self._may_be_asked(source, now)]
+        if not sources:
             return []
         sources.sort(key=Source.rank)
         out: list[Command] = []
@@ -74,7 +76,7 @@ class Requests:
 
     def fill(self, source: Source, now: float, news: int | None = None) -> list[Command]:
         """One source may have a free place. `news`: it only holds these pieces, too (rule 1 alone)."""
-        if not source.is_usable(now) or not self._has_place(source) or self._runs.is_whole:
+        if self._runs.is_whole or not self._may_be_asked(source, now):
             return []
         if news is not None and not news & self._runs.free:
             return []
@@ -85,8 +87,6 @@ class Requests:
     def _fill(
         self, source: Source, wanted: Wanted, out: list[Command], now: float, *, is_taking_over: bool
     ) -> None:
-        if self.is_idle and source.kind is not SourceKind.OWN_INGEST:
-            return
         spared = 0 if self._sources.is_level else self._sources.held_by_better(source, now)
         while self._has_place(source):
             if wanted.urgent & source.mask & ~self._runs.free and self._double(
@@ -121,31 +121,53 @@ class Requests:
 
     def has_choice(self, now: float) -> bool:
         free = self._runs.free
-        return any(source.mask & ~source.distrusted & free for source in self._sources.usable(now))
+        if not free:
+            return False
+        for source in self._sources:
+            if source.mask & ~source.distrusted & free and source.is_usable(now):
+                return True
+        return False
+
+    def _may_be_asked(self, source: Source, now: float) -> bool:
+        """For anything at all."""
+        return (
+            bool(source.mask & ~self._runs.held)
+            and source.is_usable(now)
+            and self._has_place(source)
+            and (source.kind is SourceKind.OWN_INGEST or not self.is_idle)
+        )
 
     def _has_place(self, source: Source) -> bool:
+        if len(self._runs) >= self._params.runs_max_count:
+            return False
         limit_count = self._params.source_runs_max_count
-        return (
-            source.run_count < source.runs_max_count(self._layout.piece_bytes, limit_count)
-            and len(self._runs) < self._params.runs_max_count
+        return not source.run_count or source.run_count < source.runs_max_count(
+            self._layout.piece_bytes, limit_count
         )
 
     def _wanted(self, now: float) -> Wanted:
         runs, window = self._runs, self._window
         free = runs.free
         floor = self.hashed_count
+        windows = urgent = near = 0
         if len(window):
             floor = min(floor, self._layout.piece_at(window.lowest))
+            windows, urgent = window.wanted(runs.held, now)
+            near = window.near()
         taken = mask_of(floor, self._layout.count) & ~free
-        windows, urgent = window.wanted(runs.held, now)
-        peers = [source for source in self._sources.usable(now) if source.kind is not SourceKind.OWN_INGEST]
+        peers_count, is_warm = 0, True
+        for source in self._sources:
+            if source.kind is not SourceKind.OWN_INGEST and source.is_usable(now):
+                peers_count += 1
+                is_warm = is_warm and source.is_complete
+        is_for_reader = not self.is_unread_ahead
         return Wanted(
             free=free,
             window=windows,
             urgent=urgent,
-            near=window.near() | mask_of(floor, floor + self._params.window_pieces_count),
-            is_sole=len(peers) == 1 and not self.is_unread_ahead,
-            is_warm=not self.is_unread_ahead and all(source.is_complete for source in peers),
+            near=near | mask_of(floor, floor + self._params.window_pieces_count),
+            is_sole=is_for_reader and peers_count == 1,
+            is_warm=is_for_reader and is_warm,
             room_count=self._ahead_max_count - taken.bit_count(),
         )
 

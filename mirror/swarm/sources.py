@@ -152,6 +152,8 @@ class Sources:
         # Whether some are nearer than others, or fed from the origin: if not, nobody is to be spared.
         self.is_level = True
         self.has_own_ingest = False
+        # Counts all that `reach` is made of, but for the time.
+        self.version = 0
 
     def __iter__(self) -> Iterator[Source]:
         """Those that are present, the first found first."""
@@ -181,6 +183,7 @@ class Sources:
             self._present[event.source_id] = source
         source.kind = event.kind
         source.distance = OWN_DISTANCE if event.kind is SourceKind.OWN_INGEST else event.zone_distance
+        self.version += 1
         if event.is_complete:
             self.holds(source, self._all)
         self._level()
@@ -190,10 +193,14 @@ class Sources:
         source.load_ratio = load_ratio
         if source.is_fed_from_origin != is_fed_from_origin:
             source.is_fed_from_origin = is_fed_from_origin
+            self.version += 1
             self._level()
 
     def holds(self, source: Source, mask: int) -> None:
         """Exactly these."""
+        if mask == source.mask:
+            return
+        self.version += 1
         if not source.is_complete:
             self.rarity.remove(source.mask & ~mask)
             if mask != self._all:
@@ -207,6 +214,7 @@ class Sources:
 
     def gone(self, source: Source) -> None:
         self.holds(source, 0)
+        self.version += 1
         source.is_present = False
         source.is_fed_from_origin = False
         source.load_ratio = 0.0
@@ -268,6 +276,7 @@ class Sources:
             source.busy_count = min(source.busy_count + 1, STREAK_MAX_COUNT)
             source.rests_until = max(source.rests_until, now + rest_s * (0.5 + self._rng.random() / 2))
             return
+        self.version += 1
         if failure is Failure.ABSENT:
             self.holds(source, 0 if source.is_complete else source.mask & ~(1 << piece))
         elif failure is Failure.WRONG_SIZE:
@@ -278,9 +287,16 @@ class Sources:
         source.failure_count = min(source.failure_count + count, STREAK_MAX_COUNT)
         source.rests_until = max(source.rests_until, now + rest_s)
 
+    def forgive(self, source: Source) -> None:
+        """A piece of it arrived."""
+        if source.failure_count or source.busy_count:
+            source.forgiven()
+            self.version += 1
+
     def ban(self, source: Source, now: float) -> float:
         """Until when."""
         params = self._params
+        self.version += 1
         if source.ban_count:
             passed_count = int((now - source.banned_at) / params.ban_forget_s)
             source.ban_count = max(0, source.ban_count - passed_count)
@@ -306,12 +322,23 @@ class Sources:
     def reach(self, now: float) -> Reach:
         """Of those that are present and may be of use."""
         mask, is_complete, is_fed = 0, False, False
-        for source in self:
+        for source in self._present.values():
             if source.kind is SourceKind.PEER and not self.is_useless(source, now):
                 mask |= source.mask
                 is_complete = is_complete or source.is_complete
                 is_fed = is_fed or source.is_fed_from_origin
         return Reach(mask, is_complete, is_fed)
+
+    def witnesses(self, now: float) -> tuple[SourceId, ...]:
+        """Who is to say what its pieces are. Who holds the most knows the most; among equals by lot."""
+        peers = [
+            source
+            for source in self._present.values()
+            if source.kind is SourceKind.PEER and source.banned_until <= now and source.mask
+        ]
+        self._rng.shuffle(peers)
+        peers.sort(key=lambda source: -source.mask.bit_count())
+        return tuple(source.source_id for source in peers[: self._params.blame_ask_count])
 
     def check(self) -> None:
         counts = Rarity()

@@ -50,7 +50,6 @@ from mirror.swarm.events import (
     SourceFound,
     SourceGone,
     SourceId,
-    SourceKind,
     SourceState,
     Timer,
 )
@@ -93,6 +92,8 @@ class Swarm:
         self._params = params
         self._rng = rng
         self._runs = Runs(layout)
+        self._held = Bitfield(layout.count)
+        self._nothing = self._held
         self._sources = Sources(layout.count, params, rng)
         self._window = Window(layout, params, is_whole_first)
         self._requests = Requests(
@@ -118,17 +119,28 @@ class Swarm:
 
     @property
     def held(self) -> Bitfield:
-        return Bitfield(self.layout.count, self._runs.held)
+        if self._held.mask != self._runs.held:
+            self._held = Bitfield(self.layout.count, self._runs.held)
+        return self._held
 
     @property
     def offered(self) -> Bitfield:
         """What peers may be told that we hold (rule 2)."""
-        is_served = self.phase in (Phase.FETCHING, Phase.DONE)
-        return self.held if is_served else Bitfield(self.layout.count)
+        is_served = self.phase is Phase.FETCHING or self.phase is Phase.DONE
+        return self.held if is_served else self._nothing
+
+    @property
+    def version(self) -> tuple[int, Phase, int]:
+        """As long as it is the same, so are `held`, `offered`, and `reach` but for bans that end."""
+        return self._runs.held, self.phase, self._sources.version
 
     @property
     def is_over(self) -> bool:
         return self.phase in (Phase.DONE, Phase.GIVEN_UP)
+
+    def has_source(self, source_id: SourceId) -> bool:
+        """It was found, and did not go."""
+        return self._sources.present(source_id) is not None
 
     def is_useless(self, source_id: SourceId, now: float) -> bool:
         source = self._sources.get(source_id)
@@ -228,7 +240,7 @@ class Swarm:
         assert event.piece == run.next, f"piece {event.piece} of run {event.run_id} came out of order"
         self._progress(run, self.layout.start(event.piece + 1), now)
         is_first = self._runs.arrived(run)
-        run.source.forgiven()
+        self._sources.forgive(run.source)
         out: list[Command] = []
         if is_first:
             losers = self._requests.cancel_losers(event.piece)
@@ -371,24 +383,13 @@ class Swarm:
             return [*banned, *self._drop(self._runs.held), *self._filled(None, now)]
         if is_hopeless:
             return self._give_up(GiveUpReason.WRONG_BYTES)
-        asked = self._witnesses(now)
+        asked = self._sources.witnesses(now)
         self._inquiry = Inquiry(
             event.piece_digests, self._runs.held_from, asked, now + self._params.blame_answer_s
         )
         self.phase = Phase.BLAMING
         ask: list[Command] = [AskPieceDigests(asked)] if asked else []
         return ask + self._judge(now)
-
-    def _witnesses(self, now: float) -> tuple[SourceId, ...]:
-        """Who holds the most knows the most; among equals by lot."""
-        peers = [
-            source
-            for source in self._sources
-            if source.kind is SourceKind.PEER and source.banned_until <= now and source.mask
-        ]
-        self._rng.shuffle(peers)
-        peers.sort(key=lambda source: -source.mask.bit_count())
-        return tuple(source.source_id for source in peers[: self._params.blame_ask_count])
 
     def _told(self, event: PieceDigests, now: float) -> list[Command]:
         if self._inquiry is None:

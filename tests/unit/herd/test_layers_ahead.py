@@ -30,7 +30,13 @@ def layers(transfers: dict[Digest, Transfer]) -> LayersAhead:
 @pytest.mark.parametrize("hungry", [(), (False,), (False, True), (True, False), (False, False)])
 def test_there_is_room_while_nobody_who_reads_could_be_given_more(hungry: tuple[bool, ...]) -> None:
     transfers = {Digest.of(bytes([number])): transfer(is_hungry=one) for number, one in enumerate(hungry)}
-    assert layers(transfers).has_spare() is not any(hungry)
+    ahead = layers(transfers)
+    for digest in transfers:
+        ahead.asked(digest)
+    assert ahead.has_spare() is not any(hungry)
+    for digest in transfers:
+        ahead.left(digest)
+    assert ahead.has_spare(), "nobody reads any more"
 
 
 def test_a_digest_that_was_ended_meanwhile_is_nothing() -> None:

@@ -44,8 +44,11 @@ class Transfer:
     async def read(self, span: ByteSpan) -> bytes:
         return DATA[span.start : span.stop]
 
-    def moved(self, reading: Reading, *, is_first: bool) -> None:
-        self.told.append(("fed" if is_first else "moved", reading.position))
+    def begun(self, reading: Reading) -> None:
+        self.told.append(("begun", reading.position))
+
+    def moved(self, reading: Reading) -> None:
+        self.told.append(("moved", reading.position))
 
     def starved(self, reading: Reading) -> None:
         self.told.append(("starved", reading.position))
@@ -100,7 +103,7 @@ async def test_headers_leave_with_the_first_byte_in_hand() -> None:
     reading.release(1)
     assert await soon(begun) == ByteSpan(0, 100)
     assert reading.is_begun
-    assert transfer.told == [("fed", 0)]
+    assert transfer.told == [("begun", 0)]
 
 
 async def test_bytes_without_an_order_begin_nothing() -> None:
@@ -175,12 +178,12 @@ async def test_it_gives_what_is_released_and_says_when_it_has_no_more() -> None:
     portions = reading.portions()
     assert (await anext(portions)).span == ByteSpan(10, 30)
     more = await waits(anext(portions))
-    assert transfer.told == [("fed", 10), ("fed", 30), ("starved", 30)]
+    assert transfer.told == [("begun", 10), ("moved", 30), ("starved", 30)]
     reading.release(70)
     assert (await soon(more)).span == ByteSpan(30, 70)
     with pytest.raises(StopAsyncIteration):
         await anext(portions)
-    assert transfer.told[3:] == [("fed", 70)], "it goes on after it had none"
+    assert transfer.told[3:] == [("moved", 70)], "it goes on after it had none"
 
 
 async def test_a_pause_sends_what_was_in_hand_and_no_more() -> None:
