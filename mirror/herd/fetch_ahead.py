@@ -80,4 +80,4 @@ class FetchAhead:
             # The usual case, of any number of transfers, at each event of one that is fetched ahead.
             return False
         swarm = self._swarming()
-        return self.is_read and swarm is not None and (self._lone.is_open or swarm.has_choice())
+        return swarm is not None and (self._lone.is_open or swarm.has_choice()) and self.is_read

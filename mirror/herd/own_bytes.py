@@ -107,6 +107,8 @@ class OwnBytes:
         wanted = mask_of(pieces.start, pieces.stop)
         if wanted & ~self.mask:
             return None
+        if len(pieces) == 1:
+            return [Portion(self._descriptor(pieces.start), span)]
         found: list[Portion] = []
         for piece in pieces:
             # The own containerd's file first: its pages are in memory, and the spool's may be dropped.

@@ -115,8 +115,12 @@ class Ladder(Claimant):
             return False
         if not len(self._readers):
             return self._asking.is_at_rest if self._ingest.steered_at is None else is_growth
+        # When what grows will count as standing still is known, and is only put off.
+        starved_at = self._sources.pace.starved_at()
         return (
             is_growth
+            and starved_at is not None
+            and starved_at > now
             and self._sources.is_any
             and self._escape_at is None
             and not self._asking.is_holder_behind

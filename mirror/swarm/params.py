@@ -101,3 +101,6 @@ class SwarmParams:
     give_up_s: float = 20.0
     # While anything is under way the clock is looked at so often: how late a hedge can be.
     tick_s: float = 0.1
+    # While it is not, and our own containerd brings the blob: each of its steps is an event. This is for room that is
+    # found again in the spool.
+    tick_fed_s: float = 1.0

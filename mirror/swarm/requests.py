@@ -116,6 +116,11 @@ class Requests:
         return self._sources.has_own_ingest or (self._is_for_readers and not self.is_ahead)
 
     @property
+    def is_fed_here(self) -> bool:
+        """Rule 5, its first case."""
+        return self._sources.has_own_ingest and not len(self._window)
+
+    @property
     def is_unread_ahead(self) -> bool:
         return self.is_ahead and not len(self._window)
 

@@ -157,7 +157,8 @@ class Swarm:
         """None: nothing happens by time alone."""
         if self.is_over or (self.phase is Phase.FETCHING and self._runs.is_whole):
             return None
-        return self._ticked_at + self._params.tick_s
+        is_fed = self._requests.is_fed_here and not len(self._runs)
+        return self._ticked_at + (self._params.tick_fed_s if is_fed else self._params.tick_s)
 
     # -- events ----------------------------------------------------------------------------------------------------
 

@@ -129,7 +129,7 @@ class Download:
                     self._arrived()
         self._is_busy = False
         at = self.swarm.next_timer()
-        if at is not None and self._swarm_timer_at is None:
+        if at is not None and (self._swarm_timer_at is None or at < self._swarm_timer_at):
             self._swarm_timer_at = at
             clock.at(at, self._swarm_timer)
 

@@ -59,6 +59,7 @@ from mirror.steer.commands import AskReason, ReleaseReason
 from mirror.steer.ladder import State
 from mirror.steer.timers import (
     PROVIDED_LATE_S,
+    SILENT_MAX_S,
 )
 from tests.support.steer_host import (
     FENCE,
@@ -235,6 +236,35 @@ def test_a_growing_ingest_is_adopted(host: SteerHost) -> None:
     assert (question.reason, question.progress_bytes) == (AskReason.FED_ALREADY, 4 * MIB)
     host.rule(GRANTED)
     assert host.state() is State.CLAIMED
+
+
+def test_what_is_due_is_done_by_whatever_comes_first(host: SteerHost) -> None:
+    """Bytes that come, of which nothing else follows, before a timer that is late."""
+    claimed(host)
+    host.tell(on.IngestBorn(9 * MIB))
+    host.tell(on.IngestGrew(MIB))
+    host.progress(MIB, MIB)
+    assert host.question is None
+    assert host.timer_at is not None
+    host.now = host.timer_at + 0.01
+    host.progress(2 * MIB, 2 * MIB)
+    assert isinstance(host.question, do.RenewClaim)
+    assert host.question.progress_bytes == 2 * MIB
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.25, 5.0])
+def test_a_silence_that_is_told_late_ends_no_later(host: SteerHost, late_s: float) -> None:
+    request = host.ask()
+    host.rule(WAIT)
+    host.progress(2 * MIB, 2 * MIB)
+    host.tell(on.Fed(request, MIB))
+    since = host.now
+    host.now += late_s
+    host.tell(on.Starved(request, 2 * MIB, since))
+    host.pass_ruled(SILENT_MAX_S - late_s - 0.01, WAIT)
+    assert not host.was_ended(request)
+    host.pass_ruled(0.02, WAIT)
+    assert host.was_ended(request)
 
 
 def test_what_this_host_feeds_is_not_adopted(host: SteerHost) -> None:

@@ -180,6 +180,16 @@ def test_our_own_ingest_is_read_before_anybody_is_asked() -> None:
     assert bed.asked("own") == [piece for piece in (0, 1) if piece not in taken]
 
 
+def test_while_our_own_containerd_brings_all_the_clock_is_looked_at_seldom() -> None:
+    bed = Bed(4, is_for_readers=True)
+    bed.tell(SourceFound("own", SourceKind.OWN_INGEST, False, 0))
+    assert bed.swarm.next_timer() == bed.now + PARAMS.tick_fed_s
+    bed.complete("a")
+    bed.read()
+    assert bed.asked("a")
+    assert bed.swarm.next_timer() == bed.now + PARAMS.tick_s, "a request is under way, and may need a hedge"
+
+
 def test_nobody_else_is_asked_while_our_own_containerd_downloads_for_itself() -> None:
     bed = Bed(4)
     bed.tell(SourceFound("own", SourceKind.OWN_INGEST, False, 0))

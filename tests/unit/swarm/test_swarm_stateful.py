@@ -68,6 +68,10 @@ SOURCE = st.sampled_from(SOURCES)
 PIECES = st.sets(st.integers(0, PIECES_MAX_COUNT - 1))
 
 
+# Of which nothing follows.
+NOTES = (ReaderMoved, RunProgress, PrefixHashed)
+
+
 class SwarmMachine(RuleBasedStateMachine):
     """The executor's side of every command. Bytes are tokens: `right` or the name of who made them up."""
 
@@ -103,7 +107,16 @@ class SwarmMachine(RuleBasedStateMachine):
     # -- the executor ----------------------------------------------------------------------------------------------
 
     def tell(self, event: Event) -> None:
-        commands = self.swarm.handle(event, self.now)
+        swarm = self.swarm
+        before, shown = swarm.version, (swarm.held, swarm.offered, swarm.reach(self.now))
+        timer_at = swarm.next_timer()
+        commands = swarm.handle(event, self.now)
+        if swarm.version == before:
+            assert (swarm.held, swarm.offered, swarm.reach(self.now)) == shown, (
+                "changed, and said to be the same"
+            )
+        if isinstance(event, NOTES):
+            assert not commands and (swarm.version, swarm.next_timer()) == (before, timer_at)
         assert not (
             self.ends and self.ends[-1] == Finish() and any(isinstance(c, RequestRun) for c in commands)
         )
