@@ -71,10 +71,7 @@ class Readers:
     @property
     def is_any_silent(self) -> bool:
         """Somebody waits for bytes."""
-        for one in self._readers.values():
-            if one.silent_since is not None:
-                return True
-        return False
+        return any(one.silent_since is not None for one in self._readers.values())
 
     def at_first(self) -> list[Reader]:
         """GETs at the first host: those that a claim is for."""

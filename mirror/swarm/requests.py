@@ -126,12 +126,9 @@ class Requests:
 
     def has_choice(self, now: float) -> bool:
         free = self._runs.free
-        if not free:
-            return False
-        for source in self._sources:
-            if source.mask & ~source.distrusted & free and source.is_usable(now):
-                return True
-        return False
+        return bool(free) and any(
+            source.mask & ~source.distrusted & free and source.is_usable(now) for source in self._sources
+        )
 
     def _may_be_asked(self, source: Source, now: float) -> bool:
         """For anything at all."""
