@@ -207,6 +207,10 @@ class Mesh:
         if not self._fits(source_id):
             self._tell(SourceGone(source_id, GoneReason.CLOSED))
 
+    @property
+    def known_count(self) -> int:
+        return len(self._complete) + len(self._neighbours)
+
     def known(self) -> list[Peer]:
         """Who has some of it, or waits for it."""
         return [self._peers[source_id] for source_id in {**self._complete, **self._neighbours}]

@@ -11,6 +11,7 @@ import mirror.steer.events as on
 import mirror.swarm.events as swarming
 from mirror.herd.claiming import Claiming
 from mirror.herd.lone_streams import LoneStreams
+from mirror.herd.mesh import Mesh
 from mirror.herd.own_bytes import Portion
 from mirror.herd.ports import TransferPorts
 from mirror.herd.pump import Pump
@@ -23,7 +24,7 @@ from mirror.oci.byterange import ByteRange, ByteSpan
 from mirror.oci.digest import Digest
 from mirror.peer.errors import PeerError
 
-# What is fetched ahead of its asking hears of new peers so often.
+# What is fetched ahead of its asking hears so often that the own containerd is given bytes; and of new peers at once.
 FED_EVERY_S = 0.25
 
 
@@ -34,6 +35,7 @@ class Requests:
         self,
         digest: Digest,
         pump: Pump,
+        mesh: Mesh,
         readings: Readings,
         lone: LoneStreams,
         trial: Trial,
@@ -45,6 +47,7 @@ class Requests:
     ) -> None:
         self._digest = digest
         self._pump = pump
+        self._mesh = mesh
         self._readings = readings
         self._lone = lone
         self._trial = trial
@@ -53,6 +56,7 @@ class Requests:
         self._fed = ports.fed
         self._clock = ports.clock
         self._fed_again_at = 0.0
+        self._known_count = 0
         self._swarming = swarming
 
     def ask(
@@ -108,6 +112,8 @@ class Requests:
 
     def begun(self, reading: Reading) -> None:
         self._pump.tell(self._silences.begun(reading))
+        # What was fetched ahead of another request may have been given up with that.
+        self._fed_again_at = 0.0
         self._feeds()
 
     def moved(self, reading: Reading) -> None:
@@ -139,7 +145,7 @@ class Requests:
             self._pump.tell(event)
 
     def _feeds(self) -> None:
-        now = self._clock()
-        if now >= self._fed_again_at:
-            self._fed_again_at = now + FED_EVERY_S
+        now, known_count = self._clock(), self._mesh.known_count
+        if now >= self._fed_again_at or known_count > self._known_count:
+            self._fed_again_at, self._known_count = now + FED_EVERY_S, known_count
             self._fed(self._digest)

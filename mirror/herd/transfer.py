@@ -131,6 +131,7 @@ class Transfer:
         self._requests = Requests(
             digest,
             self._pump,
+            self._mesh,
             self._readings,
             self._lone,
             self._trial,
@@ -318,15 +319,13 @@ class Transfer:
             if kind not in _GROWTH:
                 self._catch_up()
             return self._steer(cast(on.Event, event)) or kind not in _GROWTH
-        swarm = self._swarming
-        if swarm is None:
-            return kind not in _NOTES
-        if kind in _NOTES:
+        swarm, is_note = self._swarming, kind in _NOTES
+        if swarm is not None and is_note:
             swarm.note(cast(swarming.Event, event), self._ports.clock())
-            return False
-        self.ahead.look()
-        swarm.handle(cast(swarming.Event, event), self._ports.clock())
-        return True
+        elif swarm is not None:
+            self.ahead.look()
+            swarm.handle(cast(swarming.Event, event), self._ports.clock())
+        return not is_note
 
     def _steer(self, event: on.Event) -> bool:
         """Whether the ladder ordered anything."""
