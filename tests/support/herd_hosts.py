@@ -236,6 +236,8 @@ class Pulls:
         await eventually(
             lambda: all(len(pull.data) == count_bytes for pull in self.pulls),
             lambda: str([(len(pull.data), pull.statuses, pull.cuts) for pull in self.pulls]),
+            # Where a claimant serves nobody, nine seconds go by until another host is granted the claim.
+            limit_s=DONE_S,
         )
 
     async def done(self) -> None:

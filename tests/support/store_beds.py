@@ -304,13 +304,15 @@ async def started(store: ContentStore) -> AsyncIterator[None]:
         task.cancel()
 
 
-async def eventually(condition: Callable[[], bool], complaint: Callable[[], str] = lambda: "") -> None:
+async def eventually(
+    condition: Callable[[], bool], complaint: Callable[[], str] = lambda: "", *, limit_s: float = DEADLINE_S
+) -> None:
     try:
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(limit_s):
             while not condition():
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
-        raise AssertionError(f"did not come true in {DEADLINE_S} s. {complaint()}") from None
+        raise AssertionError(f"did not come true in {limit_s:g} s. {complaint()}") from None
 
 
 async def read(blob: Blob, span: ByteSpan | None = None) -> bytes:
