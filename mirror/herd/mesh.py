@@ -289,7 +289,7 @@ class Mesh:
                         mask |= 1 << piece
                     one.bitfield = Bitfield(one.bitfield.piece_count, mask)
                     if self._is_ours(one):
-                        self._has(source_id, mask)
+                        self._spreading.has(source_id, mask, is_fed=one.is_fed)
                         if not self._is_resting:
                             self._tell(Have(source_id, pieces))
             case news.PeerNames(_, peers):
@@ -327,11 +327,8 @@ class Mesh:
         if self._layout is None:
             self._size_told(size_bytes)
         elif self._is_ours(one):
-            self._has(str(one.channel.peer), bitfield.mask)
+            self._spreading.has(str(one.channel.peer), bitfield.mask, is_fed=is_fed)
             self._tell_swarm(one)
-
-    def _has(self, source_id: SourceId, mask: int) -> None:
-        self._spreading.has(source_id, mask)
 
     def _tell_swarm(self, one: Neighbour) -> None:
         assert one.bitfield is not None
@@ -390,7 +387,7 @@ class Mesh:
             self._tell_complete(source_id)
         for one in list(self._neighbours.values()):
             if self._is_ours(one) and one.bitfield is not None:
-                self._has(str(one.channel.peer), one.bitfield.mask)
+                self._spreading.has(str(one.channel.peer), one.bitfield.mask, is_fed=one.is_fed)
                 self._tell_swarm(one)
 
     def rest(self) -> None:

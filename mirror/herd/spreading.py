@@ -48,8 +48,8 @@ class Spreading:
         self._offers.left(name)
         self._look()
 
-    def has(self, name: SourceId, mask: int) -> None:
-        self._offers.has(name, mask, self._clock())
+    def has(self, name: SourceId, mask: int, *, is_fed: bool) -> None:
+        self._offers.has(name, mask, self._clock(), is_fed=is_fed)
         if self.is_careful:
             self._look()
             # Others may be told of more now, and nothing else happens at a host that has all.

@@ -17,7 +17,9 @@ Rules
    is offered once more but to a neighbour who gets nothing elsewhere: what the neighbours have among them is theirs to
    pass on to a newcomer. A blob needs the uplink for `offers_after_s` after its origin's end at most: two that wait for
    each other end.
-6. What was told is never taken back, and whoever asks for more than he was told of is to be served.
+6. What a neighbour has who is fed from the origin himself is offered as if nobody had it, but not to him: he tells few
+   of it, and another host reads it from the origin only where he is slow, or cannot be reached.
+7. What was told is never taken back, and whoever asks for more than he was told of is to be served.
 """
 
 from __future__ import annotations
@@ -40,10 +42,12 @@ OPEN_GAIN = 1 / 8
 
 @dataclass(slots=True)
 class _Neighbour:
-    """`has`: what he said; `told`: what he was told, or may be. `open`: offered and not had by anybody, and since when.
-    `ignored_count`: offers in a row that he let stay open. `grew_at`: when he last had more."""
+    """`has`: what he said, `counted`: as much of it as others get from him. `told`: what he was told, or may be.
+    `open`: offered and not had by anybody, and since when. `ignored_count`: offers in a row that he let stay open.
+    `grew_at`: when he last had more."""
 
     has: int = 0
+    counted: int = 0
     told: int = 0
     open: dict[int, float] = field(default_factory=dict)
     ignored_count: int = 0
@@ -84,18 +88,19 @@ class Offers(Generic[N]):
     def left(self, name: N) -> None:
         gone = self._neighbours.pop(name, None)
         if gone is not None and self.is_careful:
-            self._rarity.remove(gone.has)
+            self._rarity.remove(gone.counted)
             self._place()
 
-    def has(self, name: N, mask: int, now: float) -> None:
-        """All that he has."""
+    def has(self, name: N, mask: int, now: float, *, is_fed: bool = False) -> None:
+        """All that he has. `is_fed`: from the origin, as this host."""
         neighbour = self._neighbours.get(name)
         if neighbour is None:
             return
-        new, lost = mask & ~neighbour.has, neighbour.has & ~mask
-        if new or neighbour.grew_at == -math.inf:
+        if mask & ~neighbour.has or neighbour.grew_at == -math.inf:
             neighbour.grew_at = now
-        neighbour.has = mask
+        counted = 0 if is_fed else mask
+        new, lost = counted & ~neighbour.counted, neighbour.counted & ~counted
+        neighbour.has, neighbour.counted = mask, counted
         if not self.is_careful:
             return
         self._rarity.remove(lost)
@@ -190,7 +195,7 @@ class Offers(Generic[N]):
         self.is_careful = True
         self._rarity = Rarity()
         for one in self._neighbours.values():
-            self._rarity.add(one.has)
+            self._rarity.add(one.counted)
         self._place()
 
     def _end(self) -> None:
@@ -228,7 +233,7 @@ class Offers(Generic[N]):
         best: list[_Neighbour] = []
         least = math.inf
         for one in self._neighbours.values():
-            if one.told >> piece & 1:
+            if (one.told | one.has) >> piece & 1:
                 continue
             rank = len(one.open) + one.ignored_count
             if rank < least:
@@ -272,16 +277,17 @@ class Offers(Generic[N]):
         self._open_s += (for_s - self._open_s) * (OPEN_GAIN if self._open_s else 1)
 
     def _lacking(self) -> int:
-        """What no neighbour has."""
-        had = 0
+        """What no neighbour has, if any lacks it."""
+        had, lacked = 0, 0
         for one in self._neighbours.values():
-            had |= one.has
-        return self._own & ~had if self._neighbours else 0
+            had |= one.counted
+            lacked |= self._own & ~one.has
+        return lacked & ~had
 
     def _place(self) -> None:
         self._open = self._placed = 0
         for one in self._neighbours.values():
-            self._placed |= one.has
+            self._placed |= one.counted
             for piece in one.open:
                 self._open |= 1 << piece
         self._placed |= self._open

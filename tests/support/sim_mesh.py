@@ -228,7 +228,7 @@ class Mesh:
 
     def has(self, host: Host, mask: int) -> None:
         """All that a neighbour has."""
-        self._offers.has(host, mask, self._world.clock.now)
+        self._offers.has(host, mask, self._world.clock.now, is_fed=self._download.is_fed(host))
         if self._offers.is_careful:
             self.news()
 

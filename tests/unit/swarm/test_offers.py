@@ -201,6 +201,20 @@ def test_the_end_of_the_origin_is_not_the_end_of_care() -> None:
     assert told(made, "a", "b") == [ALL, ALL]
 
 
+def test_what_another_claimant_has_is_offered_all_the_same() -> None:
+    """But not to him: he may be slow, or serve nobody."""
+    made = offers("a", "b", params=SwarmParams(offers_min_count=4, offers_again_count=0))
+    made.has("b", mask(0, 1), 10.0, is_fed=True)
+    made.look(mask(0, 1), True, 10.0)
+    assert told(made, "a", "b") == [mask(0, 1), 0]
+    assert made.is_needed
+    # When he is done with it he tells everybody of all.
+    made.look(mask(0, 1), False, 10.1)
+    made.has("b", mask(0, 1), 10.2, is_fed=False)
+    made.look(mask(0, 1), False, 10.2)
+    assert not made.is_needed
+
+
 def test_what_is_left_at_the_end_is_shown_as_fast_as_it_came() -> None:
     """The time that goes by afterwards is none in which the origin was slow."""
     made = offers("a", params=SwarmParams(offers_min_count=1, offers_again_count=0, offers_cover_s=0.3))
