@@ -45,7 +45,7 @@ ASIDE_S = 30.0
 _STEERING = frozenset(get_args(on.Event))
 # These bring about nothing, and change nothing that the other side is to know.
 _NOTES = frozenset((swarming.ReaderMoved, swarming.RunProgress, swarming.PrefixHashed))
-# What the ladder hears without all that it is owed: it decides nothing by more than these say.
+# What comes often: the ladder hears it without all that it is owed, which is a quarter of a second old at most.
 _GROWTH = frozenset((on.SourceProgress, on.IngestGrew, on.Fed))
 
 

@@ -46,11 +46,6 @@ class Asking:
     def is_in_flight(self) -> bool:
         return self._in_flight_id is not None
 
-    @property
-    def is_at_rest(self) -> bool:
-        """Nothing is asked, held, or to be asked."""
-        return self._in_flight_id is None and self.fence is None and self.ask_at is None
-
     def is_claim_alive(self, now: float) -> bool:
         """Another host's."""
         return self._known_until is not None and now < self._known_until

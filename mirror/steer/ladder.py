@@ -83,49 +83,15 @@ class Ladder(Claimant):
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """In the order in which they are to be carried out."""
-        is_note = self._is_note(event, now)
         self._happened(event, now)
-        if is_note:
-            self._sources.look(now)
-            self._leave()
-        else:
-            self._advance(now)
-            due_at = self._next_due(now)
-            if due_at != self._timer_at:
-                self._timer_at = due_at
-                self._out.append(SetTimer(due_at))
+        self._advance(now)
+        due_at = self._next_due(now)
+        if due_at != self._timer_at:
+            self._timer_at = due_at
+            self._out.append(SetTimer(due_at))
         commands = list(self._out)
         self._out.clear()
         return commands
-
-    def _is_note(self, event: Event, now: float) -> bool:
-        """Nothing follows from it, as from most of what is told: bytes came, and nobody waits for any. Nothing is due
-        before the time that was told, but what is put off by such bytes comes early, and is looked at again then."""
-        match event:
-            case on.SourceProgress():
-                is_growth = self._sources.is_mere_growth(event)
-            case on.IngestGrew():
-                if self._ingest.steered_at is not None or self._serving.is_adopted(now):
-                    return False
-                is_growth = True
-            case _:
-                return False
-        is_due = self._timer_at is not None and now >= self._timer_at
-        if is_due or self._committed_at is not None or self._drain is not None or self._ingest.is_queued:
-            return False
-        if not len(self._readers):
-            return self._asking.is_at_rest if self._ingest.steered_at is None else is_growth
-        # When what grows will count as standing still is known, and is only put off.
-        starved_at = self._sources.pace.starved_at()
-        return (
-            is_growth
-            and starved_at is not None
-            and starved_at > now
-            and self._sources.is_any
-            and self._escape_at is None
-            and not self._asking.is_holder_behind
-            and not self._readers.is_any_silent
-        )
 
     def _happened(self, event: Event, now: float) -> None:
         match event:

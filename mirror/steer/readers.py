@@ -68,11 +68,6 @@ class Readers:
     def remove(self, request_id: int) -> Reader | None:
         return self._readers.pop(request_id, None)
 
-    @property
-    def is_any_silent(self) -> bool:
-        """Somebody waits for bytes."""
-        return any(one.silent_since is not None for one in self._readers.values())
-
     def at_first(self) -> list[Reader]:
         """GETs at the first host: those that a claim is for."""
         return [one for one in self._readers.values() if not one.asked.is_head and not one.asked.at_fallback]

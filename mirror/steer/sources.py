@@ -48,17 +48,6 @@ class Sources:
         self.is_started = True
         return [StartSwarm(named)]
 
-    def is_mere_growth(self, event: SourceProgress) -> bool:
-        """Somebody had more and has, the same is known of it, and nothing was lost."""
-        return (
-            self.is_any
-            and event.is_any
-            and event.is_rooted is self.is_rooted
-            and event.size_bytes == self.size_bytes
-            and event.frontier_bytes >= self.frontier_bytes
-            and event.prefix_bytes >= self.prefix_bytes
-        )
-
     def progressed(self, event: SourceProgress, now: float) -> bool:
         """Whether bytes came in order. A chain that ends at this host has nothing that this host has not."""
         has_grown = event.prefix_bytes > self.prefix_bytes

@@ -91,7 +91,7 @@ class Machine(RuleBasedStateMachine):
     def tell(self, event: Event) -> None:
         self.event = event
         self.state_before = self.host.ladder.state
-        for command in self.handled(event):
+        for command in self.host.tell(event):
             self.carry_out(command)
         if not self.host.ladder._asking.is_in_flight:
             # The answer is not wanted any more.
@@ -101,9 +101,6 @@ class Machine(RuleBasedStateMachine):
             self.has_sources = False
         while self.asking_again:
             self.ask_again(self.asking_again.pop())
-
-    def handled(self, event: Event) -> list[Command]:
-        return self.host.tell(event)
 
     def carry_out(self, command: Command) -> None:
         now = self.host.now
@@ -276,21 +273,15 @@ class Machine(RuleBasedStateMachine):
     def bytes_are_sent(self, data: st.DataObject, more: int, starves: bool) -> None:
         ready = [one for one in self.open.values() if one.phase != "held" and not one.asked.is_head]
         request = data.draw(st.sampled_from(ready))
-        self.send(request, more)
-        if starves and request.asked.request_id in self.open:
-            self.starve(request)
-
-    def send(self, request: Request, more: int) -> None:
         request.phase = "body"
         request.offset += more
         if request.offset > request.asked.range_start and more:
             request.silent_since = None
         self.tell(on.Fed(request.asked.request_id, request.offset))
-
-    def starve(self, request: Request) -> None:
-        if request.silent_since is None:
-            request.silent_since = self.host.now
-        self.tell(on.Starved(request.asked.request_id, request.offset))
+        if starves and request.asked.request_id in self.open:
+            if request.silent_since is None:
+                request.silent_since = self.host.now
+            self.tell(on.Starved(request.asked.request_id, request.offset))
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
