@@ -165,8 +165,13 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_lost:
             return
         self._is_stalled = False
+        look_at = self._active_at + LESS_AFTER_S
+        if self._timer is not None and self._timer.when() > look_at:
+            # It was idle.
+            self._timer.cancel()
+            self._timer = None
         if self._timer is None:
-            self._timer = self._loop.call_later(LESS_AFTER_S, self._look)
+            self._timer = self._loop.call_at(look_at, self._look)
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -181,11 +186,13 @@ class Connection(asyncio.BufferedProtocol):
         """One timer for all waits: arming one for each would cost as much as the wait."""
         self._timer = None
         quiet_s = self._loop.time() - self._active_at
-        limit_s = IDLE_MAX_S if self._waiter is None else STALL_TIMEOUT_S
-        if self._target is not None and self._low_bytes > 1:
-            if quiet_s < LESS_AFTER_S:
-                limit_s = LESS_AFTER_S
-            else:
+        if self._waiter is None:
+            limit_s = IDLE_MAX_S
+        elif quiet_s < LESS_AFTER_S:
+            limit_s = LESS_AFTER_S
+        else:
+            limit_s = STALL_TIMEOUT_S
+            if self._target is not None and self._low_bytes > 1:
                 self._aim_bytes = 1
                 self._set_low(1)
         if quiet_s < limit_s:
@@ -290,7 +297,7 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_lost = True
-        self._loss = self._loss or exc
+        self._loss = exc
+        self.close()
         self._wake()
         self._gone(self)

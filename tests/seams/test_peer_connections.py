@@ -272,6 +272,26 @@ async def test_a_silent_source_has_stalled(at: int) -> None:
 
 
 @pytest.mark.usefixtures("short_stall")
+async def test_a_silent_peer_has_stalled_on_a_kept_connection_too() -> None:
+    """Which was idle for a while: it may be gone."""
+
+    async def once(writer: asyncio.StreamWriter, count: int) -> bool:
+        if count > 1:
+            await asyncio.Event().wait()
+        return await answer_whole(writer, count)
+
+    async with saying(once) as it, client() as asking:
+        assert await read(asking, it.peer) == BLOB
+        (idle,) = asking._idle[it.peer]
+        async with asyncio.timeout(5):
+            while idle._timer is None or idle._timer.when() < asyncio.get_running_loop().time() + 1:
+                await asyncio.sleep(0.01)
+            with pytest.raises(PeerStalled, match="did not answer"):
+                await asking.fetch(it.peer, D, 0, None)
+        assert it.connections_count == 1
+
+
+@pytest.mark.usefixtures("short_stall")
 async def test_a_reader_that_pauses_is_no_stall() -> None:
     async with saying(answer_whole) as it, client() as asking:
         with await asking.fetch(it.peer, D, 0, None) as body:
