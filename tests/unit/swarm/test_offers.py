@@ -10,25 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mirror.swarm.bitfield import Bitfield, mask_of, pieces_of
+from mirror.swarm.bitfield import mask_of, pieces_of
 from mirror.swarm.offers import Offers
 from mirror.swarm.params import SwarmParams
 from tests.support.examples import examples
-
-COUNT = 64
-PARAMS = SwarmParams()
-ALL = mask_of(0, COUNT)
-
-
-def mask(*pieces: int) -> int:
-    return Bitfield.holding(COUNT, pieces).mask
-
-
-def offers(*names: str, params: SwarmParams = PARAMS, seed: int = 3) -> Offers[str]:
-    made: Offers[str] = Offers(params, random.Random(seed))
-    for name in names:
-        made.joined(name)
-    return made
+from tests.support.offers_of import ALL, PARAMS, mask, offers
 
 
 def told(made: Offers[str], *names: str) -> list[int]:
