@@ -50,8 +50,11 @@ class Ingest:
         return self.steered_at is not None and not self.has_grown
 
     def is_standing(self, now: float) -> bool:
-        """It is to be read from the origin, and nothing comes: not yet, or not just now."""
-        return self.steered_at is not None and not self.is_growing(now)
+        """It is to be read from the origin, and nothing comes: not yet, or not just now. The time of its last step does
+        not count: the first one was waited for in a queue, and the arbiter, who was told so, gives it no longer."""
+        if self.steered_at is None:
+            return False
+        return self._grown_at is None or now - self._grown_at >= GROWING_S
 
     def queue(self, now: float) -> None:
         """The own containerd is busy with others until now."""

@@ -51,6 +51,17 @@ def test_once_begun_it_is_queued_again_only_where_it_stands_while_others_grow() 
     assert renewals(host, CLAIM_SILENT_MIN_S)[-1] is False, "and the others stand, too"
 
 
+def test_one_whose_first_step_was_long_in_coming_is_queued_again_before_the_arbiter_ends_its_claim() -> None:
+    flow = Flow()
+    host = claimant(flow)
+    for _ in range(5):
+        flow.own_grew(host.now)
+        host.pass_ruled(1.0, GRANTED)
+    host.tell(on.IngestGrew(MIB))
+    flow.own_grew(host.now)
+    assert renewals(host, CLAIM_SILENT_MIN_S - 1.5)[-1] is True
+
+
 def test_who_still_drains_what_others_have_is_not_queued_at_the_origin() -> None:
     flow = Flow()
     host = SteerHost(flow=flow)
