@@ -125,6 +125,7 @@ class Claiming:
             self._params,
             want=self._params.want_count,
             hedge_s=self._node.members.hedge_s,
+            is_heard_lately=lambda node: self._node.members.is_heard_lately(node, self._loop.time()),
             providers_asked_count=self._params.ask_first_count - 1 if verb is Verb.ASK and want else 0,
         )
         asking = _Asking(
@@ -191,7 +192,12 @@ class Claiming:
         asking: _Asking,
         event: Ruled[FoundProvider] | ClaimSilent | Answered[FoundProvider] | Silent | Timer,
     ) -> None:
-        self._do(asking, asking.lookup.handle(event, self._loop.time()))
+        now = self._loop.time()
+        if isinstance(event, Ruled):
+            self._node.claims.elsewhere.told(
+                asking.key, event.node, event.ruling, self._here(), asking.progress, now
+            )
+        self._do(asking, asking.lookup.handle(event, now))
 
     def _ask_claim(self, asking: _Asking, contact: Contact, passed_over: tuple[bytes, ...]) -> None:
         request = Claim(
@@ -257,6 +263,7 @@ class Claiming:
         self._send(contact, request, done, lambda: self._event(asking, Silent(contact.node)))
 
     def _give_back(self, asking: _Asking, contact: Contact, fence: Fence) -> None:
+        self._node.claims.elsewhere.given_back(asking.key, fence)
         request = Claim(asking.key, Verb.RELEASE, 0, 0, fence, [], REASON_DONE)
         if contact.node == self._node.own.node:
             self._node.claims.release(asking.key, self._here(), fence, 0, REASON_DONE, self._loop.time())
@@ -266,6 +273,7 @@ class Claiming:
     def _release(self, key: bytes, fence: Fence, progress: int, reason: int) -> None:
         """Told to who granted it, and to who may have adopted it since."""
         self._stats.claims["release", "told"] += 1
+        self._node.claims.elsewhere.given_back(key, fence)
         own = self._node.own.node
         nearest = self._node.members.nearest(key, 1, with_own=True)
         request = Claim(key, Verb.RELEASE, 0, progress, fence, [], reason)
@@ -287,7 +295,8 @@ class Claiming:
         if to is None:
             self._loop.call_soon(unreachable)
         else:
-            self._protocol.ask(contact.node, to, request, done)
+            timeout_s = self._params.claim_rpc_timeout_s if isinstance(request, Claim) else None
+            self._protocol.ask(contact.node, to, request, done, timeout_s=timeout_s)
 
 
 def _placed(ruling: Ruling, place: Callable[[Contact], Contact]) -> Ruling:

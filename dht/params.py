@@ -136,9 +136,16 @@ class Params:
     claim_forget_s: float = 60.0
     claim_wait_retry_s: float = 1.0
     claim_deadline_s: float = 1.0
+    # An arbiter's answer is of use until then; where it is a grant that comes after the deadline, it is given back.
+    claim_rpc_timeout_s: float = 1.0
+    # A waiter asks each second. What the own node was told of another arbiter's claim is taken for true so long.
+    claim_elsewhere_s: float = 3.0
     # A host whose pull begins has busy CPUs, and answers tens of milliseconds late. Whoever is passed over for that
     # costs a copy from the origin; waiting so long for a dead one costs the first askers a quarter of a second.
     claim_hedge_min_s: float = 0.12
+    # Of the time that a lookup has left, for a node that was heard lately: that one is alive, and on a host with few
+    # CPUs it answers after 300 ms when a pull begins there. The rest suffices for two dead ones.
+    claim_lively_share: float = 0.5
 
     # -- bootstrap
     bootstrap_alone_s: float = 30.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 from kademlia.node import Node
@@ -51,6 +51,9 @@ from dht.wire.envelope import FrameTooLong, said
 from dht.wire.guard import DUPLICATE_ID, OUTDATED, Admitted, Challenged, Guard, Refused
 
 log = logging.getLogger(__name__)
+
+# Calls that were given up and may still be answered: a herd's arbiter has some hundred under way.
+LATE_MAX_COUNT = 256
 
 
 class _Call(NamedTuple):
@@ -128,6 +131,8 @@ class ProviderProtocol(KademliaProtocol):
         self._wall = wall
         self._random_bytes = random_bytes
         self._calls: dict[bytes, _Call] = {}
+        # Given up; an answer that comes after all shows that its node is alive, and how slow.
+        self._late: dict[bytes, _Call] = {}
         self._twins = Watch()
         self._frame_max_bytes = params.datagram_max_bytes - guard.overhead_bytes
 
@@ -178,10 +183,19 @@ class ProviderProtocol(KademliaProtocol):
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    def ask(self, node: bytes | None, to: Endpoint, request: Request, done: Done) -> None:
-        """`done` is called once, later, unless the protocol is closed before. `node` None: whoever answers."""
+    def ask(
+        self,
+        node: bytes | None,
+        to: Endpoint,
+        request: Request,
+        done: Done,
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
+        """`done` is called once, later, unless the protocol is closed before. `node` None: whoever answers.
+        `timeout_s`: `rpc_timeout_s` if None."""
         message_id = self._random_bytes(MESSAGE_ID_BYTES)
-        timer = self._loop.call_later(self._wait_timeout, self._timeout, message_id)
+        timer = self._loop.call_later(timeout_s or self._wait_timeout, self._timeout, message_id)
         self._calls[message_id] = _Call(done, timer, request, node, to, self._loop.time(), False)
         self._send(encode_request(message_id, request), node, to)
 
@@ -227,6 +241,9 @@ class ProviderProtocol(KademliaProtocol):
 
     def _timeout(self, msg_id: bytes) -> None:
         call = self._calls.pop(msg_id)
+        self._late[msg_id] = call
+        if len(self._late) > LATE_MAX_COUNT:
+            del self._late[next(iter(self._late))]
         self._stats.rpcs_sent[NAMES[type(call.request)], "timeout"] += 1
         if call.node is not None:
             self._decisions.silent(call.node, self._loop.time())
@@ -304,11 +321,15 @@ class ProviderProtocol(KademliaProtocol):
         self._send(frame, admitted.sender, admitted.source)
 
     def _accept_response_frame(self, admitted: Admitted, now: float) -> None:
-        call = self._answered(admitted)
+        is_late = admitted.message_id in self._late
+        call = self._answered(admitted, self._late if is_late else self._calls)
         result, deltas = decode_response(type(call.request), admitted.body)
-        self._forget(admitted.message_id, call)
+        if is_late:
+            del self._late[admitted.message_id]
+        else:
+            self._forget(admitted.message_id, call)
         rtt_s = now - call.sent_at
-        self._stats.rpcs_sent[NAMES[type(call.request)], "answered"] += 1
+        self._stats.rpcs_sent[NAMES[type(call.request)], "late" if is_late else "answered"] += 1
         self._stats.rtt_s.observe(rtt_s)
         info = result.info if isinstance(result, Pong | Page) else None
         if admitted.teaches:
@@ -320,11 +341,13 @@ class ProviderProtocol(KademliaProtocol):
             self._decisions.rtt(admitted.sender, rtt_s)
         if deltas:
             self._decisions.told(deltas, admitted.source, now)
+        if is_late:
+            return
         call.done(Reply(result, admitted.sender, call.to, admitted.source, rtt_s))
 
     def _accept_challenge(self, admitted: Admitted, now: float) -> None:
         """Says our clock is wrong, or gives the token that we need: the request goes out once more."""
-        call = self._answered(admitted)
+        call = self._answered(admitted, self._calls)
         challenge = decode_challenge(admitted.body)
         if call.is_repeated:
             raise FrameInvalid("challenged twice")
@@ -338,8 +361,8 @@ class ProviderProtocol(KademliaProtocol):
         self._calls[admitted.message_id] = call._replace(is_repeated=True)
         self._send(encode_request(admitted.message_id, call.request), call.node, call.to)
 
-    def _answered(self, admitted: Admitted) -> _Call:
-        call = self._calls.get(admitted.message_id)
+    def _answered(self, admitted: Admitted, calls: Mapping[bytes, _Call]) -> _Call:
+        call = calls.get(admitted.message_id)
         if call is None:
             raise FrameInvalid("unasked")
         if call.node is not None and call.node != admitted.sender:

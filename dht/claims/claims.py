@@ -14,7 +14,8 @@ Rules
 5. An asker or a holder who knows a claim of another arbiter's is believed: the holder's renewal is adopted where no
    claim runs here (or the one that runs is behind it), and a waiter's word makes this node wait for that renewal
    before it grants. So an arbiter may die, and may forget all at a restart, and no second claim is granted. Two claims
-   of one other arbiter's are both adopted: it granted the one beside the other.
+   of one other arbiter's are both adopted: it granted the one beside the other. What the own node was told by another
+   arbiter a moment ago holds for whoever passed that one over (dht.claims.elsewhere).
 6. Everything is bounded: keys, claims a key and a holder, waiters and exclusions a key, waiters in all. A key is
    forgotten `claim_forget_s` after its last event.
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 import heapq
 
 import dht.claims.extra as extra
+from dht.claims.elsewhere import Elsewhere
 from dht.claims.rulings import (
     Excluded,
     Full,
@@ -60,6 +62,7 @@ class Claims:
     def __init__(self, own: bytes, epoch: int, params: Params) -> None:
         self._own = own
         self._params = params
+        self.elsewhere = Elsewhere(own, params)
         self._first_counter = epoch << COUNTER_BITS
         self._counter = self._first_counter
         self._keys: dict[bytes, KeyState] = {}
@@ -126,6 +129,10 @@ class Claims:
             state = self._new(key, now)
             if state is None:
                 return Full(self._params.claim_progress_min_s)
+        running = self.elsewhere.running(key, now) if reason == AskReason.NEEDED else None
+        if running is not None and running.holder.contact.node != who.node:
+            self._waiters.remember(state, who, progress, now)
+            return Wait(running, self._params.claim_wait_retry_s, self._others(state, who, now))
         return self._next(state, who, progress, known, now)
 
     def renew(

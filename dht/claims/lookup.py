@@ -4,7 +4,8 @@ Rules
 1. The nearest node is asked for the claim, the next `providers_asked_count` for providers only, at once.
 2. One node at a time is asked for the claim. Past its hedge time it is asked once more; past that it is passed over,
    and the next nearest is asked and told whom we passed over. So is one that has not joined. (A lost datagram would
-   otherwise make a second arbiter: in a herd of 200 with one datagram in a hundred lost, nearly always.)
+   otherwise make a second arbiter: in a herd of 200 with one datagram in a hundred lost, nearly always.) One that was
+   heard lately is alive, and late by the work of its host: half of the time that is left is waited for it.
 3. A node that names a nearer one is believed if that one is nearer to the key than itself; the nearer one is asked
    next. When all that it named are passed over it is asked again, and told so; twice never with the same list.
 4. The first ruling stands. It is given out when a provider or another participant is known, or each node that was
@@ -115,10 +116,11 @@ Command = AskClaim | AskProviders | Report[P] | GiveBack | Decided | Undecided
 class _Tries:
     """Requests to one node with the same list."""
 
-    __slots__ = ("asked_count", "silent_count", "told")
+    __slots__ = ("asked_count", "silent_count", "told", "worth_until")
 
-    def __init__(self, told: tuple[bytes, ...]) -> None:
+    def __init__(self, told: tuple[bytes, ...], worth_until: float) -> None:
         self.told = told
+        self.worth_until = worth_until
         self.asked_count = 0
         self.silent_count = 0
 
@@ -126,7 +128,7 @@ class _Tries:
 class ClaimLookup(Generic[P]):
     """`own` is the own node's id. `candidates`: the nearest members known, with the own node's contact where it may
     rule itself; or, before it has joined, whoever it may ask. `hedge_s(node)`: how long a node's answer takes at most,
-    as a rule."""
+    as a rule. `is_heard_lately(node)`: it spoke lately, and has let nothing unanswered since."""
 
     def __init__(
         self,
@@ -137,12 +139,14 @@ class ClaimLookup(Generic[P]):
         *,
         want: int,
         hedge_s: Callable[[bytes], float],
+        is_heard_lately: Callable[[bytes], bool],
         providers_asked_count: int,
     ) -> None:
         self._own = own
         self._params = params
         self._want = want
         self._hedge_s = hedge_s
+        self._is_heard_lately = is_heard_lately
         self._providers_asked_count = providers_asked_count
         self._near = Shortlist(key)
         for contact in candidates:
@@ -321,7 +325,7 @@ class ClaimLookup(Generic[P]):
                 return None
             tries = self._tries.get(node)
             if tries is None or tries.told != told:
-                self._tries[node] = tries = _Tries(told)
+                self._tries[node] = tries = _Tries(told, self._worth_waiting_until(node, now))
                 return self._ask(candidate, tries, now)
             # It has not joined, or it names only what we passed over, though it was told.
             self._passed_over.add(node)
@@ -333,6 +337,8 @@ class ClaimLookup(Generic[P]):
         tries.asked_count += 1
         candidate.phase = Phase.ASKED
         candidate.hedge_at = now + self._hedge(node)
+        if tries.asked_count == TRIES_COUNT:
+            candidate.hedge_at = max(candidate.hedge_at, tries.worth_until)
         self._claims_asked_count += 1
         if node != self._own:
             self._asked_count += 1
@@ -341,6 +347,12 @@ class ClaimLookup(Generic[P]):
     def _hedge(self, node: bytes) -> float:
         # A hedge time of nothing would ask everybody at once.
         return max(self._hedge_s(node), self._params.claim_hedge_min_s)
+
+    def _worth_waiting_until(self, node: bytes, now: float) -> float:
+        """It is passed over no sooner, silent though it is."""
+        if not self._is_heard_lately(node):
+            return now
+        return now + self._params.claim_lively_share * (self._deadline_at - now)
 
     # -- ends ------------------------------------------------------------------------------------------------------
 

@@ -151,10 +151,17 @@ class Asks:
     def __enter__(self) -> Asks:
         plain = self._protocol.ask
 
-        def ask(node: bytes | None, to: Endpoint, request: Request, done: Done) -> None:
+        def ask(
+            node: bytes | None,
+            to: Endpoint,
+            request: Request,
+            done: Done,
+            *,
+            timeout_s: float | None = None,
+        ) -> None:
             if isinstance(request, GetProviders):
                 self._count()
-            plain(node, to, request, done)
+            plain(node, to, request, done, timeout_s=timeout_s)
 
         self._protocol.ask = ask  # type: ignore[method-assign]
         return self

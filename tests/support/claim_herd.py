@@ -170,6 +170,7 @@ class Herd:
             PARAMS,
             want=PARAMS.want_count,
             hedge_s=lambda _: PARAMS.hedge_start_s,
+            is_heard_lately=lambda _: True,
             providers_asked_count=2 if verb is Verb.ASK else 0,
         )
         _Asking(self, host, lookup, verb, fence, reason).do(lookup.start(self.now))
@@ -313,7 +314,7 @@ class Herd:
 
         half_s = self.rng.uniform(*self._rtt_s) / 2
         self.at(self.now + half_s, arrive)
-        self.at(self.now + PARAMS.rpc_timeout_s, give_up)
+        self.at(self.now + PARAMS.claim_rpc_timeout_s, give_up)
 
 
 class _Asking:
@@ -363,7 +364,12 @@ class _Asking:
 
     def _event(self, event: Ruled[Provider] | ClaimSilent | Answered[Provider] | Silent | Timer) -> None:
         if self._host.is_alive:
-            self.do(self._lookup.handle(event, self._herd.now))
+            host, now = self._host, self._herd.now
+            if isinstance(event, Ruled):
+                host.claims.elsewhere.told(
+                    self._herd.key, event.node, event.ruling, host.contact, host.progress(now), now
+                )
+            self.do(self._lookup.handle(event, now))
 
     def _timer(self) -> None:
         if not self._lookup.is_finished:

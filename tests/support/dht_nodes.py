@@ -222,6 +222,7 @@ class Live:
             "buckets": len(guard._limits),
             "tokens": len(guard._jar),
             "calls": len(self.protocol._calls),
+            "late": len(self.protocol._late),
             "lookups": len(dht._lookups._flights),
             "shadows": len(dht._shadows),
         }

@@ -155,6 +155,7 @@ class Arbiters:
             self.params,
             want=self.params.want_count,
             hedge_s=lambda _: self.params.hedge_start_s,
+            is_heard_lately=lambda _: True,
             providers_asked_count=self.params.ask_first_count - 1
             if verb is Verb.ASK and wants_providers
             else 0,
@@ -240,7 +241,7 @@ class Arbiters:
                 silent()
 
         clock.after(half_s, arrive)
-        clock.after(self.params.rpc_timeout_s, give_up)
+        clock.after(self.params.claim_rpc_timeout_s, give_up)
 
 
 def _nothing() -> None:
@@ -297,7 +298,13 @@ class _Asking:
 
     def _event(self, event: Ruled[Provider] | ClaimSilent | Answered[Provider] | Silent | Timer) -> None:
         if self._member.is_alive:
-            self.do(self._lookup.handle(event, self._clock.now))
+            now = self._clock.now
+            if isinstance(event, Ruled):
+                member, request = self._member, self._request
+                member.claims.elsewhere.told(
+                    request.key, event.node, event.ruling, member.contact, request.progress, now
+                )
+            self.do(self._lookup.handle(event, now))
 
     def _timer(self) -> None:
         due_at = self._lookup.next_timer()

@@ -8,9 +8,7 @@ import pytest
 
 from dht.claims.lookup import (
     ASKED_MAX_COUNT,
-    PASSED_OVER_MAX_COUNT,
     AskClaim,
-    AskProviders,
     ClaimLookup,
     ClaimSilent,
     Decided,
@@ -25,79 +23,35 @@ from dht.claims.rulings import (
     Granted,
     Holding,
     Lost,
-    NotJoined,
     Pending,
     Redirect,
     Refused,
     Released,
     Ruling,
-    Running,
-    Wait,
 )
 from dht.lookup.lookup import Answered, Silent, Timer
 from dht.wire.codec import Fence
+from tests.support.claim_lookup_steps import (
+    DEADLINE_S,
+    HOLDER,
+    OWN,
+    WAIT,
+    asked,
+    claimed,
+    grant,
+    lookup,
+    passed,
+    ruled,
+)
 from tests.support.lookup_steps import (
     HEDGE_S,
-    KEY,
-    PARAMS,
     Provider,
     answered,
     contact,
     contacts,
     node,
-    providers,
     reported,
 )
-
-OWN = 1000
-DEADLINE_S = PARAMS.claim_deadline_s
-HOLDER = Running(Fence(node(1), 5), Holding(contact(90), 10))
-WAIT = Wait(HOLDER, 1.0, ())
-
-CLAIM_HEDGE_S = PARAMS.claim_hedge_min_s
-
-
-def lookup(*numbers: int, others: int = 0, own: int = OWN, want: int = 16) -> ClaimLookup[Provider]:
-    return ClaimLookup(
-        KEY,
-        node(own),
-        contacts(*numbers),
-        PARAMS,
-        want=want,
-        hedge_s=lambda _: HEDGE_S,
-        providers_asked_count=others,
-    )
-
-
-def claimed(commands: Sequence[object]) -> list[tuple[int, list[int]]]:
-    return [
-        (int.from_bytes(one.contact.node, "big"), [int.from_bytes(each, "big") for each in one.passed_over])
-        for one in commands
-        if isinstance(one, AskClaim)
-    ]
-
-
-def asked(commands: Sequence[object]) -> list[int]:
-    return [int.from_bytes(one.contact.node, "big") for one in commands if isinstance(one, AskProviders)]
-
-
-def grant(number: int, counter: int = 1) -> Granted:
-    return Granted(Fence(node(number), counter), 10.0, ())
-
-
-def ruled(number: int, ruling: Ruling, *named: int) -> Ruled[Provider]:
-    return Ruled(node(number), ruling, providers(*named))
-
-
-def passed(made: ClaimLookup[Provider]) -> Sequence[object]:
-    """Both tries of the node under way go past their hedge."""
-    commands: Sequence[object] = []
-    for _ in range(2):
-        due_at = made.next_timer()
-        assert due_at is not None
-        commands = made.handle(Timer(), due_at)
-    return commands
-
 
 # -- the ordinary case --------------------------------------------------------------------------------------------
 
@@ -196,82 +150,6 @@ def test_nobody_to_ask() -> None:
     made = lookup()
     assert made.start(0.0) == [Undecided(Reason.NOBODY, 0, 0)]
     assert made.next_timer() is None
-
-
-# -- the dead -----------------------------------------------------------------------------------------------------
-
-
-def test_past_its_hedge_a_node_is_asked_once_more_then_passed_over() -> None:
-    made = lookup(1, 2, 3)
-    made.start(0.0)
-    assert made.next_timer() == CLAIM_HEDGE_S
-    assert claimed(made.handle(Timer(), CLAIM_HEDGE_S)) == [(1, [])], "the datagram may have been lost"
-    assert claimed(made.handle(Timer(), 2 * CLAIM_HEDGE_S)) == [(2, [1])]
-    assert claimed(passed(made)) == [(3, [1, 2])]
-
-
-def test_a_failure_is_tried_once_more_then_passed_over() -> None:
-    made = lookup(1, 2)
-    made.start(0.0)
-    assert claimed(made.handle(ClaimSilent(node(1)), 0.001)) == [(1, [])]
-    assert claimed(made.handle(ClaimSilent(node(1)), 0.002)) == [(2, [1])]
-
-
-def test_one_try_that_timed_out_does_not_end_the_other() -> None:
-    made = lookup(1, 2)
-    made.start(0.0)
-    made.handle(Timer(), CLAIM_HEDGE_S)
-    assert made.handle(ClaimSilent(node(1)), CLAIM_HEDGE_S + 0.001) == []
-    assert isinstance(made.handle(ruled(1, WAIT), CLAIM_HEDGE_S + 0.002)[0], Decided)
-
-
-def test_the_ruling_of_one_that_was_passed_over_still_stands_if_it_is_the_first() -> None:
-    made = lookup(1, 2)
-    made.start(0.0)
-    passed(made)
-    commands = made.handle(ruled(1, WAIT), 0.2)
-    assert commands == [Decided(contact(1), WAIT, 3, 1, 1)]
-
-
-def test_no_more_are_named_than_a_request_holds() -> None:
-    made = lookup(*range(1, 12))
-    commands: Sequence[object] = made.start(0.0)
-    for number in range(1, 11):
-        assert claimed(commands)[0][0] == number
-        made.handle(ClaimSilent(node(number)), 0.0)
-        commands = made.handle(ClaimSilent(node(number)), 0.0)
-    assert claimed(commands) == [(11, list(range(1, PASSED_OVER_MAX_COUNT + 1)))]
-
-
-def test_when_everybody_failed_it_ends_at_once() -> None:
-    made = lookup(1)
-    made.start(0.0)
-    made.handle(ClaimSilent(node(1)), 0.001)
-    assert made.handle(ClaimSilent(node(1)), 0.002) == [Undecided(Reason.SILENT, 2, 0)]
-
-
-def test_late_ones_are_waited_for_until_the_deadline() -> None:
-    made = lookup(1)
-    made.start(0.0)
-    assert passed(made) == []
-    assert made.next_timer() == DEADLINE_S
-    assert made.handle(Timer(), DEADLINE_S) == [Undecided(Reason.SILENT, 2, 0)]
-
-
-def test_at_the_deadline_a_grant_that_waited_for_others_stands() -> None:
-    made: ClaimLookup[Provider] = ClaimLookup(
-        KEY, node(OWN), contacts(1, 2), PARAMS, want=1, hedge_s=lambda _: 5.0, providers_asked_count=1
-    )
-    made.start(0.0)
-    assert made.handle(ruled(1, grant(1)), 0.9) == []
-    assert isinstance(made.handle(Timer(), DEADLINE_S)[0], Decided)
-
-
-def test_one_that_has_not_joined_is_passed_over_at_once() -> None:
-    made = lookup(1, 2)
-    made.start(0.0)
-    assert claimed(made.handle(ruled(1, NotJoined(1.0)), 0.01)) == [(2, [1])]
-    assert made.handle(ruled(2, NotJoined(1.0)), 0.02) == [Undecided(Reason.UNRULED, 2, 2)]
 
 
 # -- redirects ----------------------------------------------------------------------------------------------------

@@ -54,8 +54,9 @@ class ClaimLookupMachine(RuleBasedStateMachine):
         candidates=st.lists(NUMBERS, max_size=10, unique=True),
         others_count=st.integers(0, 2),
         hedge_s=st.sampled_from([0.0, 0.05, 0.4]),
+        lively=st.sets(NUMBERS),
     )
-    def begin(self, candidates: list[int], others_count: int, hedge_s: float) -> None:
+    def begin(self, candidates: list[int], others_count: int, hedge_s: float, lively: set[int]) -> None:
         self.known = set(candidates)
         self.hedge_s = max(hedge_s, PARAMS.claim_hedge_min_s)
         self.lookup: ClaimLookup[Provider] = ClaimLookup(
@@ -65,6 +66,7 @@ class ClaimLookupMachine(RuleBasedStateMachine):
             PARAMS,
             want=3,
             hedge_s=lambda _: hedge_s,
+            is_heard_lately=lambda asked: int.from_bytes(asked, "big") in lively,
             providers_asked_count=others_count,
         )
         self.deadline_at = self.now + PARAMS.claim_deadline_s
