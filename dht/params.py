@@ -35,8 +35,9 @@ class Params:
     members_max_count: int = 16_384
     # Without a secret: node ids at one address. More than a machine has reason to run.
     members_per_address_count: int = 256
-    # A lost datagram is no death.
+    # A lost datagram is no death, nor is a second in which a host's CPUs are busy with a pull.
     strikes_count: int = 2
+    strikes_apart_s: float = 1.0
     # Opaque bytes a node says of itself.
     info_max_bytes: int = 48
     # A node that fell silent is asked again now and then, so that a healed split merges.
@@ -138,8 +139,11 @@ class Params:
     claim_deadline_s: float = 1.0
     # An arbiter's answer is of use until then; where it is a grant that comes after the deadline, it is given back.
     claim_rpc_timeout_s: float = 1.0
-    # A waiter asks each second. What the own node was told of another arbiter's claim is taken for true so long.
-    claim_elsewhere_s: float = 3.0
+    # A waiter asks each second, and a claim that has grown holds for five. What the own node was told of another
+    # arbiter's claim is taken for true so long.
+    claim_elsewhere_s: float = 5.0
+    # To tell eight nodes of a blob takes two tries of half a second and more, where they are busy.
+    claim_done_s: float = 3.0
     # A host whose pull begins has busy CPUs, and answers tens of milliseconds late. Whoever is passed over for that
     # costs a copy from the origin; waiting so long for a dead one costs the first askers a quarter of a second.
     claim_hedge_min_s: float = 0.12

@@ -11,6 +11,8 @@ Rules
 3. Who let a claim end without growth, or gave it back as failed, is excluded for that key, longer each time. When
    REFUSALS_COUNT different holders gave it back as failed and none grew, nobody gets it for a while.
 4. Among the waiters the one with the most progress is next: for `claim_wait_retry_s` after an end others wait for him.
+   After a holder who has all of it others are sent to him for `claim_done_s`: that he has it is announced to several,
+   and on a busy host the news may be late.
 5. An asker or a holder who knows a claim of another arbiter's is believed: the holder's renewal is adopted where no
    claim runs here (or the one that runs is behind it), and a waiter's word makes this node wait for that renewal
    before it grants. So an arbiter may die, and may forget all at a restart, and no second claim is granted. Two claims
@@ -40,7 +42,7 @@ from dht.claims.rulings import (
     Running,
     Wait,
 )
-from dht.claims.state import Exclusion, KeyState, RunningClaim, foremost_of
+from dht.claims.state import Done, KeyState, RunningClaim, foremost_of
 from dht.claims.waiters import PARTICIPANTS_COUNT, Waiters
 from dht.contacts import Contact
 from dht.params import Params
@@ -48,12 +50,10 @@ from dht.wire.codec import AskReason, Fence
 
 # A fence's counter has 63 bits, an epoch 24: so 2^39 grants a start.
 COUNTER_BITS = 39
-# `reason` of a release that is nobody's fault; every other says that the holder was refused.
+# `reason` of a release that is nobody's fault, the second where the holder has all of it; every other says that he was
+# refused.
 REASON_DONE = 0
-# Three are no accident of one host's credentials or address.
-REFUSALS_COUNT = 3
-REFUSED_START_S = 10.0
-REFUSED_MAX_S = 60.0
+REASON_WHOLE = 4
 
 
 class Claims:
@@ -91,8 +91,8 @@ class Claims:
     def running(self, key: bytes, now: float) -> Running | None:
         """The one that others are told to wait for."""
         state = self._keys.get(key)
-        foremost = None if state is None else foremost_of(one for one in state.claims if one.ends_at > now)
-        return None if foremost is None else foremost.running
+        foremost = state and foremost_of(one for one in state.claims if one.ends_at > now)
+        return foremost.running if foremost else None
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -129,10 +129,9 @@ class Claims:
             state = self._new(key, now)
             if state is None:
                 return Full(self._params.claim_progress_min_s)
-        running = self.elsewhere.running(key, now) if reason == AskReason.NEEDED else None
-        if running is not None and running.holder.contact.node != who.node:
-            self._waiters.remember(state, who, progress, now)
-            return Wait(running, self._params.claim_wait_retry_s, self._others(state, who, now))
+        known_to_have = self._known_to_have(state, who, progress, now) if reason == AskReason.NEEDED else None
+        if known_to_have is not None:
+            return known_to_have
         return self._next(state, who, progress, known, now)
 
     def renew(
@@ -180,18 +179,20 @@ class Claims:
         self, key: bytes, who: Contact, fence: Fence, progress: int, reason: int, now: float
     ) -> Released:
         """Ends the claim of that fence, if it runs and is the sender's. A holder whose bytes others may want releases
-        after they can find him: the next asker is granted the claim."""
+        after they can find him."""
         state = self._current(key, now)
         claim = None if state is None else state.held_by(who.node)
         if state is None or claim is None or claim.fence != fence:
             return Released()
         self._grow(state, claim, progress, now)
         self._end(state, claim, now)
-        if reason != REASON_DONE:
-            self._exclude(state, claim, now)
-            self._refuse(state, claim, now)
+        if reason not in (REASON_DONE, REASON_WHOLE):
+            state.exclude(claim, now, self._params)
+            state.refuse(claim, now)
         elif claim.has_grown and not state.claims:
             extra.completed(state)
+        if reason == REASON_WHOLE:
+            state.done = Done(claim.holding, now + self._params.claim_done_s)
         return Released()
 
     def moved(self, key: bytes, who: Contact, progress: int, now: float) -> None:
@@ -227,6 +228,23 @@ class Claims:
         return self._due[0][0] if self._due else None
 
     # -- granting --------------------------------------------------------------------------------------------------
+
+    def _known_to_have(
+        self, state: KeyState, who: Contact, progress: int, now: float
+    ) -> Wait | Pending | None:
+        """No claim runs here, and yet somebody has it, or fetches it."""
+        again_s, running, done = (
+            self._params.claim_wait_retry_s,
+            self.elsewhere.running(state.key, now),
+            state.done,
+        )
+        if running is not None and running.holder.contact.node != who.node:
+            self._waiters.remember(state, who, progress, now)
+            return Wait(running, again_s, self._others(state, who, now))
+        if done is not None and done.until > now and done.holding.contact.node != who.node:
+            self._waiters.remember(state, who, progress, now)
+            return Pending(again_s, (done.holding, *self._others(state, who, now)[: PARTICIPANTS_COUNT - 1]))
+        return None
 
     def _next(
         self, state: KeyState, who: Contact, progress: int, known: Fence | None, now: float
@@ -355,6 +373,7 @@ class Claims:
         node = claim.holder.node
         state.claims.append(claim)
         state.expected_until = state.preferring_until = 0.0
+        state.done = None
         self._waiters.drop(state, node)
         self._idle.pop(state.key, None)
         self._running_count += 1
@@ -379,27 +398,6 @@ class Claims:
             del self._held_counts[node]
         state.touch(at)
 
-    def _exclude(self, state: KeyState, claim: RunningClaim, at: float) -> None:
-        node = claim.holder.node
-        before = state.excluded.pop(node, None)
-        times_count = 1 if before is None or claim.has_grown else before.times_count + 1
-        params = self._params
-        for_s = min(params.claim_exclude_start_s * 2 ** min(times_count - 1, 16), params.claim_exclude_max_s)
-        if len(state.excluded) >= params.claim_waiters_count:
-            del state.excluded[min(state.excluded, key=lambda one: state.excluded[one].until)]
-        state.excluded[node] = Exclusion(at + for_s, times_count, claim.progress)
-
-    def _refuse(self, state: KeyState, claim: RunningClaim, at: float) -> None:
-        node = claim.holder.node
-        if claim.has_grown or node in state.refusers:
-            return
-        state.refusers = (*state.refusers, node)
-        if len(state.refusers) >= REFUSALS_COUNT:
-            for_s = min(REFUSED_START_S * 2**state.refused_times_count, REFUSED_MAX_S)
-            state.refusers = ()
-            state.refused_times_count = min(state.refused_times_count + 1, 16)
-            state.refused_until = at + for_s
-
     def _settle(self, state: KeyState, now: float) -> None:
         """Ends claims whose time is over, each as of that time."""
         over = [one for one in state.claims if one.ends_at <= now]
@@ -409,7 +407,7 @@ class Claims:
                 continue
             extra.expired(state)
             if not claim.has_grown:
-                self._exclude(state, claim, claim.ends_at)
+                state.exclude(claim, claim.ends_at, self._params)
 
     # -- keys ------------------------------------------------------------------------------------------------------
 

@@ -42,16 +42,18 @@ class Elsewhere:
         if arbiter == self._own:
             return
         self._told.pop(key, None)
+        for_s = self._params.claim_elsewhere_s
         match ruling:
             case Granted():
                 running = Running(ruling.fence, Holding(here, progress))
+                for_s = max(for_s, ruling.hold_s)
             case Wait() | Lost():
                 running = ruling.running
             case _:
                 return
         if running.fence.arbiter != arbiter:
             return
-        self._told[key] = _Told(running, now + self._params.claim_elsewhere_s)
+        self._told[key] = _Told(running, now + for_s)
         if len(self._told) > TOLD_MAX_COUNT:
             del self._told[next(iter(self._told))]
 

@@ -10,6 +10,11 @@ from dht.contacts import Contact
 from dht.params import Params
 from dht.wire.codec import Fence
 
+# Three are no accident of one host's credentials or address.
+REFUSALS_COUNT = 3
+REFUSED_START_S = 10.0
+REFUSED_MAX_S = 60.0
+
 
 class Waiter(NamedTuple):
     holding: Holding
@@ -22,6 +27,13 @@ class Exclusion(NamedTuple):
     until: float
     times_count: int
     progress: int
+
+
+class Done(NamedTuple):
+    """A holder who gave his claim back because he has all of it, and until when his word is enough."""
+
+    holding: Holding
+    until: float
 
 
 class RunningClaim:
@@ -99,6 +111,7 @@ class KeyState:
 
     __slots__ = (
         "claims",
+        "done",
         "excluded",
         "expected_until",
         "expired_count",
@@ -129,6 +142,7 @@ class KeyState:
         self.last_holder = b""
         self.last_progress = 0
         self.preferring_until = 0.0
+        self.done: Done | None = None
         self.expected_until = 0.0
         self.expired_count = 0
         self.slow_again_at = 0.0
@@ -145,6 +159,28 @@ class KeyState:
             if claim.holder.node == node:
                 return claim
         return None
+
+    def exclude(self, claim: RunningClaim, at: float, params: Params) -> None:
+        """Its holder does not get it again for a while, longer each time."""
+        node = claim.holder.node
+        before = self.excluded.pop(node, None)
+        times_count = 1 if before is None or claim.has_grown else before.times_count + 1
+        for_s = min(params.claim_exclude_start_s * 2 ** min(times_count - 1, 16), params.claim_exclude_max_s)
+        if len(self.excluded) >= params.claim_waiters_count:
+            del self.excluded[min(self.excluded, key=lambda one: self.excluded[one].until)]
+        self.excluded[node] = Exclusion(at + for_s, times_count, claim.progress)
+
+    def refuse(self, claim: RunningClaim, at: float) -> None:
+        """Its holder gave it back as failed."""
+        node = claim.holder.node
+        if claim.has_grown or node in self.refusers:
+            return
+        self.refusers = (*self.refusers, node)
+        if len(self.refusers) >= REFUSALS_COUNT:
+            for_s = min(REFUSED_START_S * 2**self.refused_times_count, REFUSED_MAX_S)
+            self.refusers = ()
+            self.refused_times_count = min(self.refused_times_count + 1, 16)
+            self.refused_until = at + for_s
 
     def touch(self, now: float) -> None:
         self.touched_at = max(self.touched_at, now)

@@ -151,12 +151,12 @@ class Members(MemberTable):
         return [Updated(contact)] if old.epoch == 0 else [Joined(contact, is_rejoin=True)]
 
     def struck(self, node: bytes, now: float) -> list[Change]:
-        """It did not answer in time. Two requests of the same moment are one strike."""
+        """It did not answer in time. Requests within `strikes_apart_s` are one strike."""
         index = self._find(node)
         if index < 0:
             return []
         count, last_s = self._strikes.get(node, (0, 0.0))
-        if count and now - last_s < self._params.rpc_timeout_s / 2:
+        if count and now - last_s < self._params.strikes_apart_s:
             return []
         if count + 1 < self._params.strikes_count:
             self._strikes[node] = (count + 1, now)

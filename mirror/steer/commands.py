@@ -80,13 +80,13 @@ class RenewClaim:
 
 
 class ReleaseReason(Enum):
-    """The value goes on the wire: 0 is nobody's fault, any other excludes this host for a while."""
+    """The value goes on the wire: 0 and 4 are nobody's fault, any other excludes this host for a while."""
 
     def __init__(self, wire_value: int, text: str) -> None:
         self.wire_value = wire_value
         self.text = text
 
-    COMMITTED = (0, "it is whole, and others can find it here")
+    COMMITTED = (4, "it is whole, and others can find it here")
     VANISHED = (0, "the own containerd gave its ingest up")
     UNUSED = (0, "nobody here needs it")
     NO_GAIN = (0, "this host is not faster than the one it should have helped")

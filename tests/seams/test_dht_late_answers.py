@@ -16,7 +16,7 @@ from tests.support.dht_nodes import PARAMS, live, quiet, until
 
 TIMEOUT_S = 0.05
 LATE_S = 0.12
-HASTY = dataclasses.replace(PARAMS, rpc_timeout_s=TIMEOUT_S)
+HASTY = dataclasses.replace(PARAMS, rpc_timeout_s=TIMEOUT_S, strikes_apart_s=2 * TIMEOUT_S)
 CALLS_COUNT = 6
 
 

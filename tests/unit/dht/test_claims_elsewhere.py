@@ -56,6 +56,12 @@ def test_of_the_own_node_s_claim_it_tells_as_well(claims: Claims) -> None:
     )
 
 
+def test_the_own_claim_is_known_for_as_long_as_it_holds(claims: Claims) -> None:
+    told(claims, Granted(FOREIGN, FRESH_S + 5, ()))
+    assert isinstance(claims.ask(KEY, B, 0, FRESH_S + 4.9), Wait)
+    granted(claims.ask(KEY, B, 0, FRESH_S + 5))
+
+
 def test_it_is_believed_for_some_seconds_only(claims: Claims) -> None:
     told(claims, Wait(RUNNING, 1.0, ()))
     assert isinstance(claims.ask(KEY, B, 0, FRESH_S - 0.1), Wait)

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from dht.claims.claims import REASON_DONE, REFUSALS_COUNT, Claims
+from dht.claims.claims import REASON_DONE, Claims
 from dht.claims.rulings import Excluded, Granted, Holding, Lost, Refused, Ruling, Wait
+from dht.claims.state import REFUSALS_COUNT
 from dht.claims.waiters import PARTICIPANTS_COUNT
 from dht.contacts import Contact
 from dht.params import Params

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dht.claims.claims import REASON_DONE, REFUSALS_COUNT, REFUSED_MAX_S, REFUSED_START_S, Claims
+from dht.claims.claims import REASON_DONE, REASON_WHOLE, Claims
 from dht.claims.rulings import (
     Excluded,
     Granted,
@@ -14,7 +14,9 @@ from dht.claims.rulings import (
     Released,
     Wait,
 )
+from dht.claims.state import REFUSALS_COUNT, REFUSED_MAX_S, REFUSED_START_S
 from dht.contacts import Contact
+from dht.wire.codec import AskReason
 from tests.support.claim_hosts import (
     EPOCH,
     FAILED,
@@ -202,3 +204,32 @@ def test_a_holder_that_stalled_comes_after_any_waiter(claims: Claims) -> None:
     end_at = 1.0 + PARAMS.claim_progress_min_s
     assert isinstance(claims.renew(KEY, A, fence, 100, end_at + 0.1), Pending)
     granted(claims.ask(KEY, B, 40, end_at + 0.5))
+
+
+# -- after a holder who has all of it -----------------------------------------------------------------------------
+
+
+def test_after_a_holder_who_has_all_of_it_others_are_sent_to_him(claims: Claims) -> None:
+    """His announcement may be late on a busy host."""
+    fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
+    claims.ask(KEY, B, 0, 0.5)
+    claims.release(KEY, A, fence, 9, REASON_WHOLE, 1.0)
+    ruling = claims.ask(KEY, C, 0, 1.1)
+    assert isinstance(ruling, Pending)
+    assert ruling.participants == (Holding(A, 9), Holding(B, 0))
+    assert isinstance(claims.ask(KEY, B, 0, 1.0 + PARAMS.claim_done_s - 0.1), Pending)
+    granted(claims.ask(KEY, B, 0, 1.0 + PARAMS.claim_done_s))
+
+
+def test_he_himself_and_whoever_was_held_long_are_granted_it_all_the_same(claims: Claims) -> None:
+    fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
+    claims.release(KEY, A, fence, 9, REASON_WHOLE, 1.0)
+    fence = granted(claims.ask(KEY, A, 0, 1.1)).fence
+    claims.release(KEY, A, fence, 9, REASON_WHOLE, 1.2)
+    granted(claims.ask(KEY, B, 0, 1.3, reason=AskReason.HELD_LONG))
+
+
+def test_nobody_is_sent_to_a_holder_who_only_gave_up(claims: Claims) -> None:
+    fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
+    claims.release(KEY, A, fence, 9, REASON_DONE, 1.0)
+    granted(claims.ask(KEY, B, 0, 1.1))

@@ -178,8 +178,8 @@ def test_two_strikes(members: Members) -> None:
 def test_requests_of_the_same_moment_are_one_strike(members: Members) -> None:
     members.heard(X, 1, HERE, None, 0.0)
     for after in range(9):
-        assert members.struck(X, 1.0 + after * PARAMS.rpc_timeout_s / 20) == []
-    assert members.struck(X, 1.0 + PARAMS.rpc_timeout_s) == [Gone(contact(), GoneReason.SILENT)]
+        assert members.struck(X, 1.0 + after * PARAMS.strikes_apart_s / 10) == []
+    assert members.struck(X, 1.0 + PARAMS.strikes_apart_s) == [Gone(contact(), GoneReason.SILENT)]
 
 
 @pytest.mark.parametrize(

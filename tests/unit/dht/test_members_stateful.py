@@ -231,7 +231,7 @@ class Evidence(RuleBasedStateMachine):
         if known.contact is None:
             assert changes == []
             return
-        if not known.strikes_s or self.now - known.strikes_s[-1] >= PARAMS.rpc_timeout_s / 2:
+        if not known.strikes_s or self.now - known.strikes_s[-1] >= PARAMS.strikes_apart_s:
             known.strikes_s.append(self.now)
         if len(known.strikes_s) < PARAMS.strikes_count:
             assert changes == []
