@@ -122,13 +122,14 @@ class Claims:
             return Wait(
                 foremost.running, self._params.claim_wait_retry_s, self._others(state, who, now, foremost)
             )
-        if is_source_known:
-            participants = () if state is None else self._others(state, who, now)
-            return Pending(self._params.claim_wait_retry_s, participants)
         if state is None:
             state = self._new(key, now)
             if state is None:
                 return Full(self._params.claim_progress_min_s)
+        if is_source_known:
+            # A provider turns most of a herd away: they are to know each other.
+            self._waiters.remember(state, who, progress, now)
+            return Pending(self._params.claim_wait_retry_s, self._others(state, who, now))
         known_to_have = self._known_to_have(state, who, progress, now) if reason == AskReason.NEEDED else None
         if known_to_have is not None:
             return known_to_have

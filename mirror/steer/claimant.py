@@ -59,7 +59,7 @@ class Claimant(Facts):
                 self._asking.again(again_s, now)
             case Pending(again_s, participants):
                 self._nobody.forget()
-                self._start_swarm([one.node for one in participants if one.progress_bytes])
+                self._start_swarm([one.node for one in participants if one.progress_bytes or ruled.providers])
                 if not (ruled.providers and self._sources.is_any):
                     self._asking.again(again_s, now)
             case Excluded():

@@ -49,6 +49,16 @@ def test_a_claimant_that_offers_with_care_sends_about_one_copy() -> None:
     assert without.over_bound[-1] > 1.25 * with_care.over_bound[-1]
 
 
+def test_a_warm_herd_that_is_too_large_for_its_provider_shares_among_itself() -> None:
+    """Whom the one provider has no room for knows others by the arbiter, who was asked by all. Without that 14.7 times
+    the bound, and half of them waited for that one uplink alone."""
+    plan = replace(COLD, hosts_count=80, blobs_bytes=(24 * MIB,), standing_count=1, providers_count=1)
+    result = Herd(plan, seed=1).run()
+    assert (len(result.over_bound), result.unended_count) == (80, 0)
+    assert result.origin_copies == 0.0
+    assert max(result.over_bound) < 5.0
+
+
 def test_an_image_of_several_blobs() -> None:
     blobs = (BLOB_BYTES // 4, BLOB_BYTES // 2, BLOB_BYTES // 4, BLOB_BYTES // 8)
     result = Herd(replace(COLD, blobs_bytes=blobs), seed=1).run()

@@ -112,10 +112,14 @@ def test_keys_are_independent(claims: Claims) -> None:
     assert granted(claims.ask(KEY, A, 0, 0.0)).fence != granted(claims.ask(KEY_2, B, 0, 0.0)).fence
 
 
-def test_where_a_provider_is_known_nothing_is_granted_nor_remembered(claims: Claims) -> None:
+def test_where_a_provider_is_known_nothing_is_granted_and_askers_are_told_of_each_other(
+    claims: Claims,
+) -> None:
+    """A provider has no room for all of a herd."""
     assert claims.ask(KEY, A, 0, 0.0, is_source_known=True) == Pending(RETRY_S, ())
-    assert len(claims) == 0
-    granted(claims.ask(KEY, A, 0, 0.0))
+    assert claims.ask(KEY, B, 3, 0.1, is_source_known=True) == Pending(RETRY_S, (Holding(A, 0),))
+    assert claims.running_count == 0
+    granted(claims.ask(KEY, A, 0, 0.2))
     assert isinstance(claims.ask(KEY, B, 0, 0.0, is_source_known=True), Wait), "a running claim is told"
 
 

@@ -31,6 +31,7 @@ from tests.support.steer_host import (
     PROVIDER,
     UNRULED,
     WAIT,
+    WAITER,
     SteerHost,
 )
 
@@ -231,6 +232,19 @@ def test_a_host_says_that_it_is_fed_only_after_its_404(host: SteerHost) -> None:
     assert not host.ladder.is_fed_from_origin
     host.rule(GRANTED)
     assert host.ladder.is_fed_from_origin
+
+
+def test_where_a_provider_is_known_whoever_else_is_after_it_is_a_source_to_be(host: SteerHost) -> None:
+    """The provider may have no room."""
+    host.ask()
+    host.rule(Pending(1.0, (Participant(WAITER, 0),)), providers=(PROVIDER,))
+    assert [one.sources for one in host.of(do.StartSwarm)] == [(PROVIDER,), (WAITER,)]
+
+
+def test_where_none_is_known_only_who_has_bytes_is(host: SteerHost) -> None:
+    host.ask()
+    host.rule(Pending(1.0, (Participant(CLAIMANT, 0), Participant(WAITER, MIB))))
+    assert host.of(do.StartSwarm)[-1].sources == (WAITER,)
 
 
 def test_the_blob_is_fed_from_here_once_it_is_committed(host: SteerHost) -> None:
