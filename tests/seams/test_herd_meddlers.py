@@ -121,8 +121,8 @@ async def test_one_wrong_piece_costs_one_piece() -> None:
         assert (pull.statuses, pull.cuts, pull.data == BLOB) == ([200], [], True)
         served = [one.mirror.metrics.value("peili_peer_served_bytes_total") for one in others]
         sent_bytes = sum(served) + sum(span.length_bytes for span in meddling.spans)
-        # The wrong one, what its source had still under way, and what was asked for twice at the end: up to 5.5 MiB were
-        # seen. To fetch all again would be 12.
+        # The wrong one, what its source had still under way, and what was asked for twice at the end: up to 5.5 MiB
+        # were seen. To fetch all again would be 12.
         assert sent_bytes <= len(BLOB) + 7 * MIB
 
 
