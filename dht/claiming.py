@@ -126,6 +126,7 @@ class Claiming:
             want=self._params.want_count,
             hedge_s=self._node.members.hedge_s,
             is_heard_lately=lambda node: self._node.members.is_heard_lately(node, self._loop.time()),
+            is_anybody_heard=self._node.is_anybody_heard,
             providers_asked_count=self._params.ask_first_count - 1 if verb is Verb.ASK and want else 0,
         )
         asking = _Asking(

@@ -123,6 +123,10 @@ class Node:
         """Whether silence after a request of now would accuse nobody, unless somebody is heard meanwhile."""
         return now - self._heard_at > self.params.rpc_timeout_s * (DEAF_RPC_TIMEOUTS_COUNT - 1)
 
+    def is_anybody_heard(self, since: float) -> bool:
+        """Any node, after that time."""
+        return self._heard_at > since
+
     def alive(self, node: bytes, now: float) -> None:
         del node
         self._alive(now)

@@ -12,7 +12,8 @@ Rules
    asked for providers only has answered or is late: a claim is not used while a provider may be had.
 5. A claim that is granted by a second node, however late, is given back, except when that node is nearer than the one
    whose grant stands: others will ask the nearer, so its grant is kept and the other given back.
-6. It ends by `claim_deadline_s`.
+6. It ends by `claim_deadline_s`. Where no ruling came by then though somebody was heard meanwhile, those nodes are busy
+   rather than out of reach: they are asked anew, once, for as long again. Who gives up goes to the origin.
 
 The same for a renewal, without nodes to ask for providers. The requests themselves (verb, progress, fence) are the
 shell's. A contact in a command may be the own node: then the own claims are to be asked, not the network. After the end
@@ -114,21 +115,22 @@ Command = AskClaim | AskProviders | Report[P] | GiveBack | Decided | Undecided
 
 
 class _Tries:
-    """Requests to one node with the same list."""
+    """Requests to one node with the same list. `again_count`: since all was begun anew."""
 
-    __slots__ = ("asked_count", "silent_count", "told", "worth_until")
+    __slots__ = ("again_count", "asked_count", "silent_count", "told", "worth_until")
 
-    def __init__(self, told: tuple[bytes, ...], worth_until: float) -> None:
+    def __init__(self, told: tuple[bytes, ...]) -> None:
         self.told = told
-        self.worth_until = worth_until
-        self.asked_count = 0
+        self.worth_until = 0.0
+        self.asked_count = self.again_count = 0
         self.silent_count = 0
 
 
 class ClaimLookup(Generic[P]):
     """`own` is the own node's id. `candidates`: the nearest members known, with the own node's contact where it may
     rule itself; or, before it has joined, whoever it may ask. `hedge_s(node)`: how long a node's answer takes at most,
-    as a rule. `is_heard_lately(node)`: it spoke lately, and has let nothing unanswered since."""
+    as a rule. `is_heard_lately(node)`: it spoke lately, and has let nothing unanswered since.
+    `is_anybody_heard(since)`: any node was heard after that time."""
 
     def __init__(
         self,
@@ -140,6 +142,7 @@ class ClaimLookup(Generic[P]):
         want: int,
         hedge_s: Callable[[bytes], float],
         is_heard_lately: Callable[[bytes], bool],
+        is_anybody_heard: Callable[[float], bool],
         providers_asked_count: int,
     ) -> None:
         self._own = own
@@ -147,6 +150,7 @@ class ClaimLookup(Generic[P]):
         self._want = want
         self._hedge_s = hedge_s
         self._is_heard_lately = is_heard_lately
+        self._is_anybody_heard = is_anybody_heard
         self._providers_asked_count = providers_asked_count
         self._near = Shortlist(key)
         for contact in candidates:
@@ -159,7 +163,8 @@ class ClaimLookup(Generic[P]):
         self._worth_until: dict[bytes, float] = {}
         self._reported: set[bytes] = {own}
         self._standing: tuple[Candidate, Ruling] | None = None
-        self._deadline_at = 0.0
+        self._started_at = self._deadline_at = 0.0
+        self._is_anew = False
         self._is_started = False
         self._is_finished = False
         self._asked_count = 0
@@ -174,6 +179,7 @@ class ClaimLookup(Generic[P]):
         """The deadline counts from here."""
         assert not self._is_started
         self._is_started = True
+        self._started_at = now
         self._deadline_at = now + self._params.claim_deadline_s
         commands = self._advance(now)
         if self._is_finished:
@@ -231,7 +237,7 @@ class ClaimLookup(Generic[P]):
         tries.silent_count += 1
         if tries.silent_count < tries.asked_count:
             return
-        if candidate.phase is Phase.ASKED and tries.asked_count < TRIES_COUNT:
+        if candidate.phase is Phase.ASKED and tries.again_count < TRIES_COUNT:
             candidate.hedge_at = now
         else:
             candidate.phase = Phase.SILENT
@@ -289,14 +295,16 @@ class ClaimLookup(Generic[P]):
         if self._standing is not None:
             return [self._end(self._decided())] if now >= self._deadline_at or self._is_ripe() else []
         if now >= self._deadline_at:
-            return [self._end(self._undecided())]
+            if self._is_anew or not self._is_anybody_heard(self._started_at):
+                return [self._end(self._undecided())]
+            self._begin_anew(now)
         has_late = False
         for candidate in self._near:
             if candidate.phase is Phase.ASKED:
                 if candidate.hedge_at > now:
                     return []
                 tries = self._tries[candidate.contact.node]
-                if tries.asked_count < TRIES_COUNT and self._claims_asked_count < ASKED_MAX_COUNT:
+                if tries.again_count < TRIES_COUNT and self._claims_asked_count < ASKED_MAX_COUNT:
                     return [self._ask(candidate, tries, now)]
                 candidate.phase = Phase.LATE
                 self._passed_over.add(candidate.contact.node)
@@ -305,6 +313,15 @@ class ClaimLookup(Generic[P]):
         if asked is not None:
             return [asked]
         return [] if has_late else [self._end(self._undecided())]
+
+    def _begin_anew(self, now: float) -> None:
+        self._is_anew = True
+        self._deadline_at = now + self._params.claim_deadline_s
+        self._passed_over.clear()
+        for candidate in self._near:
+            # Whoever is under way has his time first.
+            if candidate.phase in (Phase.LATE, Phase.SILENT):
+                self._tries[candidate.contact.node].again_count = 0
 
     def _is_ripe(self) -> bool:
         assert self._standing is not None
@@ -325,7 +342,9 @@ class ClaimLookup(Generic[P]):
                 return None
             tries = self._tries.get(node)
             if tries is None or tries.told != told:
-                self._tries[node] = tries = _Tries(told, self._worth_waiting_until(node, now))
+                self._tries[node] = tries = _Tries(told)
+            if tries.again_count == 0:
+                tries.worth_until = self._worth_waiting_until(node, now)
                 return self._ask(candidate, tries, now)
             # It has not joined, or it names only what we passed over, though it was told.
             self._passed_over.add(node)
@@ -335,9 +354,10 @@ class ClaimLookup(Generic[P]):
     def _ask(self, candidate: Candidate, tries: _Tries, now: float) -> AskClaim:
         node = candidate.contact.node
         tries.asked_count += 1
+        tries.again_count += 1
         candidate.phase = Phase.ASKED
         candidate.hedge_at = now + self._hedge(node)
-        if tries.asked_count == TRIES_COUNT:
+        if tries.again_count == TRIES_COUNT:
             candidate.hedge_at = max(candidate.hedge_at, tries.worth_until)
         self._claims_asked_count += 1
         if node != self._own:

@@ -32,8 +32,8 @@ QUEUED_MAX_S = 140.0
 FALLBACK_MAX_S = 25.0
 
 # -- asking
-# An ask that was not answered: twice what the DHT gives itself.
-RULING_LATE_S = 2.0
+# An ask that was not answered: more than twice the deadline of dht.params, which the DHT takes where nodes are busy.
+RULING_LATE_S = 2.5
 # Where others were of no use before, nobody may be there at all: a pull shall not wait twice for that.
 RULING_LATE_ALONE_S = 0.6
 # Where the ruling names no time, or one that is too long for a host that holds a request.

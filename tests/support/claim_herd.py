@@ -171,6 +171,7 @@ class Herd:
             want=PARAMS.want_count,
             hedge_s=lambda _: PARAMS.hedge_start_s,
             is_heard_lately=lambda _: True,
+            is_anybody_heard=lambda since: host.heard_at > since,
             providers_asked_count=2 if verb is Verb.ASK else 0,
         )
         _Asking(self, host, lookup, verb, fence, reason).do(lookup.start(self.now))
@@ -293,13 +294,14 @@ class Herd:
 
         def arrive() -> None:
             if to.is_alive and self.rng.random() >= self._loss:
+                to.heard_at = self.now
                 back = answer(to)
                 self.at(self.now + half_s, lambda: come_back(back))
 
         def come_back(back: Callable[[], None]) -> None:
             nonlocal is_over
             if not is_over and host.is_alive and self.rng.random() >= self._loss:
-                is_over = True
+                is_over, host.heard_at = True, self.now
                 host.strikes.pop(contact.node, None)
                 back()
 

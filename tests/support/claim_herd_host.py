@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from dht.claims.claims import Claims
@@ -28,6 +29,7 @@ class Host:
     claims: Claims
     is_alive: bool = True
     has_joined: bool = True
+    heard_at: float = -math.inf
     strikes: dict[bytes, int] = field(default_factory=dict)
     known: Fence | None = None
     held: Fence | None = None

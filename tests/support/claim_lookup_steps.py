@@ -19,7 +19,12 @@ CLAIM_HEDGE_S = PARAMS.claim_hedge_min_s
 
 
 def lookup(
-    *numbers: int, others: int = 0, own: int = OWN, want: int = 16, lively: Collection[int] = ()
+    *numbers: int,
+    others: int = 0,
+    own: int = OWN,
+    want: int = 16,
+    lively: Collection[int] = (),
+    is_anybody_heard: bool = False,
 ) -> ClaimLookup[Provider]:
     return ClaimLookup(
         KEY,
@@ -29,6 +34,7 @@ def lookup(
         want=want,
         hedge_s=lambda _: HEDGE_S,
         is_heard_lately=lambda asked: int.from_bytes(asked, "big") in lively,
+        is_anybody_heard=lambda _: is_anybody_heard,
         providers_asked_count=others,
     )
 

@@ -7,6 +7,7 @@ not joined knows a few anchors and never grants. Records are known at once to al
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ class Member:
     claims: Claims
     joined_at: float
     is_alive: bool = True
+    heard_at: float = -math.inf
     anchors: tuple[Member, ...] = ()
     struck: set[int] = field(default_factory=set)
     strikes: dict[int, int] = field(default_factory=dict)
@@ -156,6 +158,7 @@ class Arbiters:
             want=self.params.want_count,
             hedge_s=lambda _: self.params.hedge_start_s,
             is_heard_lately=lambda _: True,
+            is_anybody_heard=lambda since: member.heard_at > since,
             providers_asked_count=self.params.ask_first_count - 1
             if verb is Verb.ASK and wants_providers
             else 0,
@@ -220,6 +223,7 @@ class Arbiters:
 
         def arrive() -> None:
             if to.is_alive and random_() >= loss:
+                to.heard_at = clock.now
                 back = answer()
                 to.sent_count += 1
                 clock.after(half_s, come_back, back)
@@ -227,7 +231,7 @@ class Arbiters:
         def come_back(back: Callable[[], object]) -> None:
             nonlocal is_over
             if not is_over and member.is_alive and random_() >= loss:
-                is_over = True
+                is_over, member.heard_at = True, clock.now
                 member.strikes.pop(to.number, None)
                 back()
 

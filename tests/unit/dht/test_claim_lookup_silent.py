@@ -122,6 +122,7 @@ def test_at_the_deadline_a_grant_that_waited_for_others_stands() -> None:
         want=1,
         hedge_s=lambda _: 5.0,
         is_heard_lately=lambda _: False,
+        is_anybody_heard=lambda _: False,
         providers_asked_count=1,
     )
     made.start(0.0)
@@ -134,3 +135,41 @@ def test_one_that_has_not_joined_is_passed_over_at_once() -> None:
     made.start(0.0)
     assert claimed(made.handle(ruled(1, NotJoined(1.0)), 0.01)) == [(2, [1])]
     assert made.handle(ruled(2, NotJoined(1.0)), 0.02) == [Undecided(Reason.UNRULED, 2, 2)]
+
+
+# -- busy rather than out of reach --------------------------------------------------------------------------------
+
+
+def test_where_somebody_was_heard_the_nearest_is_asked_anew_at_the_deadline() -> None:
+    made = lookup(1, 2, lively=[1, 2], is_anybody_heard=True)
+    made.start(0.0)
+    now, commands = 0.0, []
+    while now < DEADLINE_S:
+        now = made.next_timer() or 0.0
+        commands = list(made.handle(Timer(), now))
+    assert claimed(commands) == [(1, [])]
+    assert made.next_timer() == DEADLINE_S + CLAIM_HEDGE_S
+    assert made.handle(ruled(1, grant(1)), 1.4) == [Decided(contact(1), grant(1), 5, 1, 1)]
+
+
+def test_it_ends_after_twice_the_time_all_the_same() -> None:
+    made = lookup(1, 2, is_anybody_heard=True)
+    commands: Sequence[object] = made.start(0.0)
+    asked_count = len(claimed(commands))
+    now = 0.0
+    while not made.is_finished:
+        now = made.next_timer() or 0.0
+        commands = made.handle(Timer(), now)
+        asked_count += len(claimed(commands))
+    assert now == 2 * DEADLINE_S
+    assert asked_count == 8, "twice each of both"
+    assert commands == [Undecided(Reason.SILENT, 8, 0)]
+
+
+def test_a_ruling_of_the_first_time_still_stands() -> None:
+    made = lookup(1, is_anybody_heard=True)
+    made.start(0.0)
+    passed(made)
+    made.handle(ClaimSilent(node(1)), 0.5)
+    made.handle(Timer(), DEADLINE_S)
+    assert made.handle(ruled(1, WAIT), DEADLINE_S + 0.01) == [Decided(contact(1), WAIT, 3, 1, 1)]

@@ -55,8 +55,16 @@ class ClaimLookupMachine(RuleBasedStateMachine):
         others_count=st.integers(0, 2),
         hedge_s=st.sampled_from([0.0, 0.05, 0.4]),
         lively=st.sets(NUMBERS),
+        is_anybody_heard=st.booleans(),
     )
-    def begin(self, candidates: list[int], others_count: int, hedge_s: float, lively: set[int]) -> None:
+    def begin(
+        self,
+        candidates: list[int],
+        others_count: int,
+        hedge_s: float,
+        lively: set[int],
+        is_anybody_heard: bool,
+    ) -> None:
         self.known = set(candidates)
         self.hedge_s = max(hedge_s, PARAMS.claim_hedge_min_s)
         self.lookup: ClaimLookup[Provider] = ClaimLookup(
@@ -67,9 +75,11 @@ class ClaimLookupMachine(RuleBasedStateMachine):
             want=3,
             hedge_s=lambda _: hedge_s,
             is_heard_lately=lambda asked: int.from_bytes(asked, "big") in lively,
+            is_anybody_heard=lambda _: is_anybody_heard,
             providers_asked_count=others_count,
         )
-        self.deadline_at = self.now + PARAMS.claim_deadline_s
+        self.rounds_count = 1 + is_anybody_heard
+        self.deadline_at = self.now + self.rounds_count * PARAMS.claim_deadline_s
         self.do(self.lookup.start(self.now))
 
     def do(self, commands: Sequence[Command[Provider]]) -> None:
@@ -104,7 +114,8 @@ class ClaimLookupMachine(RuleBasedStateMachine):
         assert number in self.known, "nobody is asked that nobody named"
         under_way = [one for one, at in self.hedge_at.items() if at > self.now and one != number]
         assert not under_way, "one at a time"
-        assert self.claims_asked.count((number, passed_over)) < TRIES_COUNT, "not again with the same list"
+        tries_count = self.rounds_count * TRIES_COUNT
+        assert self.claims_asked.count((number, passed_over)) < tries_count, "not again with the same list"
         assert len(passed_over) <= PASSED_OVER_MAX_COUNT
         assert all(int.from_bytes(one, "big") < number for one in passed_over), "nearer ones"
         self.claims_asked.append((number, passed_over))
