@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mirror.steer.commands import Command, FindProviders
-from mirror.steer.readers import Phase
+from mirror.steer.readers import Phase, Reader
 from mirror.steer.serving import Serving
 from mirror.steer.timers import ASK_AGAIN_S
 
@@ -26,9 +28,17 @@ class Heads:
 
     def answered(self, *, is_any: bool, is_alone: bool, now: float) -> None:
         self._is_finding = False
-        for head in self._serving.readers.heads():
-            if is_any or head.phase is not Phase.HELD:
-                continue
+        if not is_any:
+            held = (one for one in self._serving.readers.heads() if one.phase is Phase.HELD)
+            self._missed(held, now, is_alone=is_alone)
+
+    def sources_gone(self, now: float) -> None:
+        """Those who were named have it no more."""
+        untold = (one for one in self._serving.readers.heads() if one.phase is not Phase.BODY)
+        self._missed(untold, now, is_alone=False)
+
+    def _missed(self, heads: Iterable[Reader], now: float, *, is_alone: bool) -> None:
+        for head in heads:
             head.looks_count += 1
             is_last = head.asked.at_fallback and not is_alone
             if is_last and head.looks_count < LOOKS_AT_FALLBACK_COUNT:

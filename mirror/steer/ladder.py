@@ -256,6 +256,8 @@ class Ladder(Claimant):
 
     def _sources_gone(self, now: float) -> None:
         self._sources.gone()
+        if self._committed_at is None:
+            self._heads.sources_gone(now)
         if self._drain is not None:
             self._drain.only(self._sources.prefix_bytes)
         is_new, self._asking.has_sources_failed = not self._asking.has_sources_failed, True

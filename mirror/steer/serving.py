@@ -19,7 +19,7 @@ from mirror.steer.commands import (
 from mirror.steer.ingest import Ingest
 from mirror.steer.readers import Phase, Reader, Readers
 from mirror.steer.refusals import Memory
-from mirror.steer.timers import GIVE_UP_S, WRONG_S, Rungs
+from mirror.steer.timers import GIVE_UP_S, HEAD_MAX_S, WRONG_S, Rungs
 
 # A growth so soon after a body of ours ended is what that body brought.
 FED_LATELY_S = 5.0
@@ -109,6 +109,8 @@ class Serving:
             return ends_at if reader.has_bytes else max(ends_at, self.memory.zero_byte_close_at(ends_at))
         if reader.asked.at_fallback:
             return reader.silent_since + self._rungs.fallback_max_s
+        if reader.asked.is_head:
+            return reader.silent_since + HEAD_MAX_S
         ends_at = reader.silent_since + self._rungs.silent_max_s
         if self.queued_until is None:
             return ends_at

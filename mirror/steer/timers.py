@@ -85,6 +85,9 @@ SLOW_SHARE = 0.5
 EARLY_MIN_S = 2.0
 EARLY_SHARE = 0.25
 STEP_BYTES = 1 << 20
+# A HEAD whose providers say nothing: they may have lost the blob, or be dead. It costs the registry next to nothing,
+# and the pull has still to begin: a good peer answers in a few milliseconds, a busy one in a quarter of a second.
+HEAD_MAX_S = 0.5
 # The frontier stands still though the claim lives: twice the longest usual step.
 FRONTIER_STARVED_S = 10.0
 # The second claimant's first byte.

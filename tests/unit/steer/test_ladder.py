@@ -58,6 +58,7 @@ from mirror.steer import events as on
 from mirror.steer.commands import AskReason, ReleaseReason
 from mirror.steer.ladder import State
 from mirror.steer.timers import (
+    HEAD_MAX_S,
     PROVIDED_LATE_S,
     SILENT_MAX_S,
 )
@@ -65,6 +66,7 @@ from tests.support.steer_host import (
     FENCE,
     GRANTED,
     MIB,
+    PENDING,
     PROVIDER,
     WAIT,
     SteerHost,
@@ -114,6 +116,24 @@ def test_a_head_is_answered_from_providers(host: SteerHost) -> None:
     head = host.ask(head=True)
     host.tell(on.ProvidersKnown((PROVIDER,)))
     assert host.was_fed(head)
+
+
+def test_a_head_is_not_held_for_providers_that_say_nothing(host: SteerHost) -> None:
+    """What others know of them may be old, and a pull by digest begins with a HEAD."""
+    head = host.ask(head=True)
+    host.tell(on.ProvidersKnown((PROVIDER,)))
+    host.pass_(HEAD_MAX_S - 0.1)
+    assert not host.got_404(head)
+    host.pass_(0.2)
+    assert host.got_404(head)
+
+
+def test_a_head_is_a_404_once_those_who_were_named_have_it_no_more(host: SteerHost) -> None:
+    host.ask()
+    head = host.ask(head=True)
+    host.rule(PENDING, providers=(PROVIDER,))
+    host.tell(on.SourcesGone())
+    assert host.got_404(head)
 
 
 def test_every_range_of_the_claimant_is_a_404(host: SteerHost) -> None:
