@@ -38,10 +38,13 @@ class Elsewhere:
     def told(
         self, key: bytes, arbiter: bytes, ruling: Ruling, here: Contact, progress: int, now: float
     ) -> None:
-        """`arbiter` ruled so on a request of the own node, which is `here` and had so much."""
+        """`arbiter` ruled so on a request of the own node, which is `here` and had so much. A node that does not speak
+        of a claim of its own changes nothing of what another said."""
         if arbiter == self._own:
             return
-        self._told.pop(key, None)
+        before = self._told.get(key)
+        if before is not None and before.running.fence.arbiter == arbiter:
+            del self._told[key]
         for_s = self._params.claim_elsewhere_s
         match ruling:
             case Granted():
@@ -53,6 +56,7 @@ class Elsewhere:
                 return
         if running.fence.arbiter != arbiter:
             return
+        self._told.pop(key, None)
         self._told[key] = _Told(running, now + for_s)
         if len(self._told) > TOLD_MAX_COUNT:
             del self._told[next(iter(self._told))]

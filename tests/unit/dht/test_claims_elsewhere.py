@@ -6,7 +6,18 @@ import pytest
 
 from dht.claims.claims import Claims
 from dht.claims.elsewhere import TOLD_MAX_COUNT
-from dht.claims.rulings import Excluded, Granted, Holding, Lost, Pending, Ruling, Running, Wait
+from dht.claims.rulings import (
+    Excluded,
+    Granted,
+    Holding,
+    Lost,
+    NotJoined,
+    Pending,
+    Redirect,
+    Ruling,
+    Running,
+    Wait,
+)
 from dht.wire.codec import AskReason, Fence
 from tests.support.claim_hosts import (
     EPOCH,
@@ -73,6 +84,16 @@ def test_another_word_of_the_arbiter_ends_it(claims: Claims, ruling: Ruling) -> 
     told(claims, Wait(RUNNING, 1.0, ()))
     told(claims, ruling, 0.1)
     granted(claims.ask(KEY, B, 0, 0.2))
+
+
+@pytest.mark.parametrize(
+    "ruling", [Redirect(()), NotJoined(1.0), Wait(RUNNING, 1.0, ())], ids=lambda one: type(one).__name__
+)
+def test_what_a_third_node_says_changes_nothing(claims: Claims, ruling: Ruling) -> None:
+    """It was asked because the arbiter was late."""
+    told(claims, Wait(RUNNING, 1.0, ()))
+    told(claims, ruling, 0.1, arbiter=b"\x05" * 20)
+    assert isinstance(claims.ask(KEY, B, 0, 0.2), Wait)
 
 
 def test_a_claim_that_was_given_back_is_told_of_no_more(claims: Claims) -> None:
