@@ -91,8 +91,8 @@ class Claims:
     def running(self, key: bytes, now: float) -> Running | None:
         """The one that others are told to wait for."""
         state = self._keys.get(key)
-        foremost = state and foremost_of(one for one in state.claims if one.ends_at > now)
-        return foremost.running if foremost else None
+        foremost = None if state is None else foremost_of(one for one in state.claims if one.ends_at > now)
+        return None if foremost is None else foremost.running
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -125,6 +125,8 @@ class Claims:
         if state is None:
             state = self._new(key, now)
             if state is None:
+                if is_source_known:
+                    return Pending(self._params.claim_wait_retry_s, ())
                 return Full(self._params.claim_progress_min_s)
         if is_source_known:
             # A provider turns most of a herd away: they are to know each other.
@@ -234,11 +236,8 @@ class Claims:
         self, state: KeyState, who: Contact, progress: int, now: float
     ) -> Wait | Pending | None:
         """No claim runs here, and yet somebody has it, or fetches it."""
-        again_s, running, done = (
-            self._params.claim_wait_retry_s,
-            self.elsewhere.running(state.key, now),
-            state.done,
-        )
+        again_s, done = self._params.claim_wait_retry_s, state.done
+        running = self.elsewhere.running(state.key, now)
         if running is not None and running.holder.contact.node != who.node:
             self._waiters.remember(state, who, progress, now)
             return Wait(running, again_s, self._others(state, who, now))

@@ -8,6 +8,7 @@ from dht.claims.claims import REASON_DONE, Claims
 from dht.claims.rulings import (
     Excluded,
     Full,
+    Pending,
     Wait,
 )
 from dht.claims.waiters import WAITERS_MAX_COUNT
@@ -19,6 +20,7 @@ from tests.support.claim_hosts import (
     FIRST_S,
     FOREIGN,
     KEY,
+    KEY_2,
     OWN,
     PARAMS,
     A,
@@ -98,6 +100,13 @@ def test_keys_that_run_are_not_pushed_out_and_idle_ones_are() -> None:
     granted(claims.ask(keys[3], B, 0, 0.0))
     assert len(claims) == 3
     assert claims.running(keys[0], 0.0) is not None
+
+
+def test_whoever_is_told_of_a_provider_needs_no_room() -> None:
+    claims = Claims(OWN, EPOCH, Params(claims_max_count=1))
+    granted(claims.ask(KEY, A, 0, 0.0))
+    assert claims.ask(KEY_2, B, 0, 0.0, is_source_known=True) == Pending(PARAMS.claim_wait_retry_s, ())
+    assert isinstance(claims.ask(KEY_2, B, 0, 0.0), Full)
 
 
 def test_the_longest_idle_key_makes_room() -> None:
