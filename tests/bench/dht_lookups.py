@@ -151,17 +151,10 @@ class Asks:
     def __enter__(self) -> Asks:
         plain = self._protocol.ask
 
-        def ask(
-            node: bytes | None,
-            to: Endpoint,
-            request: Request,
-            done: Done,
-            *,
-            timeout_s: float | None = None,
-        ) -> None:
+        def ask(node: bytes | None, to: Endpoint, request: Request, done: Done, **more: float | None) -> None:
             if isinstance(request, GetProviders):
                 self._count()
-            plain(node, to, request, done, timeout_s=timeout_s)
+            plain(node, to, request, done, **more)
 
         self._protocol.ask = ask  # type: ignore[method-assign]
         return self

@@ -6,12 +6,13 @@ from typing import Any, cast
 
 import pytest
 
+from dht.claims.claims import REASON_DONE, REASON_WHOLE
 from dht.service import DHT
 from dht.wire.codec import AskReason as WireReason
 from dht.wire.codec import Verb
 from mirror.discovery.dht_claims import DhtClaims
 from mirror.oci.digest import Digest
-from mirror.steer.commands import AskClaim, AskReason, RenewClaim
+from mirror.steer.commands import AskClaim, AskReason, ReleaseClaim, ReleaseReason, RenewClaim
 from mirror.steer.rulings import Fence, Unruled
 
 D = Digest.of(b"any")
@@ -62,3 +63,14 @@ async def test_an_ask_says_why(reason: AskReason, told: WireReason) -> None:
 
 async def test_providers_of_no_use_are_not_wanted() -> None:
     assert (await asked(AskClaim(1, 0, AskReason.NEEDED, FENCE, wants_providers=False)))["want"] == 0
+
+
+@pytest.mark.parametrize("reason", ReleaseReason)
+async def test_a_release_says_what_the_arbiter_understands(reason: ReleaseReason) -> None:
+    """Whether the blob is to be had here, and whether this host is to be left out for a while."""
+    dht = Recorder()
+    await DhtClaims(cast(DHT, dht), (), lambda: True).release(D, ReleaseClaim(FENCE, 5, reason))
+    (words,) = dht.asked
+    no_fault = {ReleaseReason.VANISHED, ReleaseReason.UNUSED, ReleaseReason.NO_GAIN}
+    assert (words["reason"] == REASON_WHOLE) is (reason is ReleaseReason.COMMITTED)
+    assert (words["reason"] == REASON_DONE) is (reason in no_fault)
