@@ -39,6 +39,8 @@ class Asking:
         self.is_waiting = False
         # Of the last question.
         self.reason = AskReason.NEEDED
+        # The claim is granted by whom granted the one that was known: that one has ended.
+        self.is_known_ended = False
         # Providers that were told of were of no use.
         self.has_sources_failed = False
 
@@ -105,6 +107,7 @@ class Asking:
         self._in_flight_id = self._late_at = None
         match ruled.ruling:
             case Granted(fence):
+                self.is_known_ended = self.known is not None and self.known.arbiter == fence.arbiter
                 self.fence = fence
                 self.known = self._known_until = None
                 self.is_waiting = False

@@ -2,7 +2,7 @@
 
 Rules
 1. A claim is taken up only for a GET at the first host. Whoever was granted it and has providers, or no such GET,
-   gives it back at once.
+   gives it back at once; so does who is granted it by an arbiter that does not know of the claimant whose bytes come.
 2. Asked is once a second while somebody waits; one claim more is asked for when a request was held for long, and when
    the claimant is slow.
 3. Where no arbiter is to be reached a miss is quick, by lot; whoever has bytes or knew of a claim waits longer. While
@@ -70,6 +70,12 @@ class Claimant(Facts):
                 self._unruled(now, is_alone=ruled.is_alone)
 
     def _granted(self, ruled: on.Ruled, participants: tuple[Participant, ...], now: float) -> None:
+        asking = self._asking
+        if asking.reason is AskReason.NEEDED and not asking.is_known_ended and self._sources.is_coming(now):
+            # Another arbiter granted it before and could not be asked just now: that claim is alive.
+            self._release(ReleaseReason.UNUSED)
+            asking.again(ASK_AGAIN_S, now)
+            return
         if ruled.providers:
             self._release(ReleaseReason.UNUSED)
             if not self._sources.is_any:

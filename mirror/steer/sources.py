@@ -8,6 +8,7 @@ from mirror.steer.commands import StartSwarm, StopSwarm
 from mirror.steer.events import SourceProgress
 from mirror.steer.flow import Flow
 from mirror.steer.pace import Pace
+from mirror.steer.timers import COMING_S
 
 # Nodes that were handed to the swarm, so that a new one is told from an old; the swarm itself keeps fewer.
 NAMED_MAX_COUNT = 256
@@ -19,6 +20,8 @@ class Sources:
         self.prefix_bytes = 0
         # What was told of to the flow; also of what is not asked for any more, so that it is not told twice.
         self._reached_bytes = 0
+        # When that was last more.
+        self._reached_at: float | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -59,6 +62,7 @@ class Sources:
         reached_bytes = max(event.reached_bytes, self.frontier_bytes)
         if reached_bytes > self._reached_bytes:
             self._flow.reached(reached_bytes - self._reached_bytes)
+            self._reached_at = now
         self._reached_bytes = reached_bytes
         self.look(now)
         return has_grown
@@ -75,6 +79,10 @@ class Sources:
     def gone(self) -> None:
         self.is_any = self.is_rooted = False
         self.frontier_bytes = self.prefix_bytes
+
+    def is_coming(self, now: float) -> bool:
+        """Another host is heard to get more of it from the origin, or gives it whole."""
+        return self.is_rooted and self._reached_at is not None and now - self._reached_at < COMING_S
 
     def stop(self) -> list[StopSwarm]:
         """What is in hand stays until it is said to be dropped: a pull that is cancelled and tried again is fed it."""

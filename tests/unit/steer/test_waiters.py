@@ -8,10 +8,11 @@ from mirror.steer import commands as do
 from mirror.steer import events as on
 from mirror.steer.commands import AskReason, ReleaseReason
 from mirror.steer.ladder import State
-from mirror.steer.rulings import Excluded, Fence, Participant, Pending, Wait
+from mirror.steer.rulings import Excluded, Fence, Granted, Participant, Pending, Wait
 from mirror.steer.timers import (
     CLAIM_FIRST_BYTE_S,
     CLAIM_HEARD_S,
+    COMING_S,
     CUT_OFF_S,
     ESCAPE_BARE_MAX_S,
     ESCAPE_WAITED_MAX_S,
@@ -232,6 +233,50 @@ def test_a_host_says_that_it_is_fed_only_after_its_404(host: SteerHost) -> None:
     assert not host.ladder.is_fed_from_origin
     host.rule(GRANTED)
     assert host.ladder.is_fed_from_origin
+
+
+ANOTHERS_GRANT = Granted(Fence(b"\x0b" * 20, 1))
+
+
+def test_a_grant_is_given_back_while_another_claimant_is_heard_to_grow(host: SteerHost) -> None:
+    """His arbiter is busy, and the next one knows nothing of his claim."""
+    request = host.ask()
+    host.rule(WAIT)
+    host.progress(0, MIB, reached=MIB)
+    host.rule_again(ANOTHERS_GRANT)
+    assert [one.reason for one in host.of(do.ReleaseClaim)] == [ReleaseReason.UNUSED]
+    assert not host.got_404(request)
+    host.pass_(1.1)
+    assert host.question is not None, "and it asks again"
+
+
+def test_the_arbiter_of_a_claim_knows_that_it_has_ended(host: SteerHost) -> None:
+    request = host.ask()
+    host.rule(WAIT)
+    host.progress(0, MIB, reached=MIB)
+    host.rule_again(GRANTED)
+    assert host.of(do.ReleaseClaim) == []
+    assert host.was_fed(request), "what the others have comes first"
+
+
+def test_a_grant_is_used_where_nothing_more_was_heard_of_him_for_long(host: SteerHost) -> None:
+    request = host.ask()
+    host.rule(WAIT)
+    host.progress(0, MIB, reached=MIB)
+    host.pass_ruled(COMING_S + 0.1, WAIT)
+    host.rule_again(ANOTHERS_GRANT)
+    assert host.of(do.ReleaseClaim) == []
+    assert host.was_fed(request)
+
+
+def test_a_grant_is_used_where_he_is_not_fed_any_more(host: SteerHost) -> None:
+    request = host.ask()
+    host.rule(WAIT)
+    host.progress(0, MIB, reached=MIB)
+    host.progress(0, MIB, reached=MIB, rooted=False)
+    host.rule_again(ANOTHERS_GRANT)
+    assert host.of(do.ReleaseClaim) == []
+    assert host.was_fed(request)
 
 
 def test_where_a_provider_is_known_whoever_else_is_after_it_is_a_source_to_be(host: SteerHost) -> None:
