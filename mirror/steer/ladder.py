@@ -216,7 +216,10 @@ class Ladder(Claimant):
     def _hold(self, reader: Reader, now: float) -> None:
         if self._sources.is_any:
             self._serving.feed(reader)
-        elif self._drain is None and not self._asking.is_in_flight and self._asking.ask_at is None:
+            if self._sources.is_started:
+                return
+            # Fetched ahead: no arbiter knows of this host yet.
+        if self._drain is None and not self._asking.is_in_flight and self._asking.ask_at is None:
             self._asking.want(now)
 
     def _refused_by_origin(self, request_id: int, kind: on.RefusalKind, now: float) -> None:
@@ -260,6 +263,9 @@ class Ladder(Claimant):
             self._heads.sources_gone(now)
         if self._drain is not None:
             self._drain.only(self._sources.prefix_bytes)
+        if not len(self._readers) and self._ingest.steered_at is None:
+            # Fetched ahead: nobody waited for them.
+            return
         is_new, self._asking.has_sources_failed = not self._asking.has_sources_failed, True
         if self._asking.is_in_flight:
             return

@@ -26,15 +26,18 @@ class Sources:
 
     def _forget(self) -> None:
         self.is_started = False
+        self._wait_anew()
         # Somebody has more than this host, as far as is known.
         self.is_any = False
         self.frontier_bytes = self.prefix_bytes
         self.size_bytes: int | None = None
         self.is_rooted = False
+        self._named: set[bytes] = set()
+
+    def _wait_anew(self) -> None:
         # Of all that this host waits for, since it waits for this.
         self.pace = Pace()
         self._flow_from_bytes = self._flow.reached_bytes
-        self._named: set[bytes] = set()
 
     def start(self, nodes: Iterable[bytes], *, has_own_bytes: bool = False) -> list[StartSwarm]:
         """Nodes that failed are offered again, but only a new one is hope."""
@@ -85,7 +88,10 @@ class Sources:
         return self.is_rooted and self._reached_at is not None and now - self._reached_at < COMING_S
 
     def stop(self) -> list[StopSwarm]:
-        """What is in hand stays until it is said to be dropped: a pull that is cancelled and tried again is fed it."""
-        was_started = self.is_started
+        """Nobody waits. What is in hand stays until it is said to be dropped: a pull that is cancelled and tried again
+        is fed it. What is fetched ahead of any request was not started here: all that was told of it stays true."""
+        if not self.is_started:
+            self._wait_anew()
+            return []
         self._forget()
-        return [StopSwarm()] if was_started else []
+        return [StopSwarm()]
