@@ -82,6 +82,22 @@ async def test_the_other_layers_come_while_one_is_read_and_cost_the_origin_nothi
         assert it.herd.origin.total_bytes == len(MANIFEST) + sum(map(len, LAYERS))
 
 
+async def test_what_came_is_fed_though_no_arbiter_answers() -> None:
+    """A busy one is silent for seconds: with half of the layer here that is no reason to read it from the origin."""
+    async with bed() as it, pulling([it.second], LAYERS[0]) as pulls:
+        await pulls.reach(HALF)
+        await eventually(lambda: it.has_here(LAYERS[1]) == HALF)
+        it.herd.arbiter.is_gone = True
+        async with pulling([it.second], LAYERS[1]) as more:
+            await more.reach(HALF)
+            it.herd.origin.allow(None)
+            await more.done()
+            (pull,) = more
+            assert (pull.statuses, bytes(pull.data)) == ([200], LAYERS[1])
+        await pulls.done()
+        await eventually(lambda: it.herd.origin.total_bytes == len(MANIFEST) + sum(map(len, LAYERS)))
+
+
 async def test_what_came_is_verified_before_it_is_asked_for() -> None:
     async with bed() as it, pulling([it.second], LAYERS[0]) as pulls:
         await pulls.reach(HALF)
