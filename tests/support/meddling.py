@@ -28,7 +28,7 @@ class Meddle(Enum):
     ERROR_500 = auto()
     STALL = auto()  # sends a few bytes, then nothing
     TRUNCATE = auto()  # sends half of what was asked for, then ends
-    WRONG_BYTE = auto()  # flips the byte at `at`
+    WRONG_BYTE = auto()  # flips the byte at `at`; None: the last of the first answer
     WRONG_BYTES = auto()  # flips the last byte of each 128 KiB
 
 
@@ -36,8 +36,13 @@ class Meddle(Enum):
 class Meddling:
     data: bytes
     how: Meddle
-    at: int = 0
+    at: int | None = None
     spans: list[ByteSpan] = field(default_factory=list)
+
+    @property
+    def lied(self) -> bool:
+        """With the byte at `at`."""
+        return self.at is not None and any(span.start <= self.at < span.stop for span in self.spans)
 
     @property
     def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
@@ -55,6 +60,8 @@ class Meddling:
         whole = ByteSpan(0, len(self.data))
         span = whole if byte_range is None else byte_range.resolve(len(self.data))
         self.spans.append(span)
+        if self.at is None:
+            self.at = span.stop - 1
         if self.how in (Meddle.ABSENT, Meddle.ERROR_500):
             return web.Response(status=404 if self.how is Meddle.ABSENT else 500)
         headers = {"Content-Length": str(span.length_bytes)}
