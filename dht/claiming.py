@@ -19,6 +19,7 @@ from dht.claims.lookup import (
     Command,
     Decided,
     GiveBack,
+    Probe,
     Ruled,
     Undecided,
 )
@@ -127,6 +128,7 @@ class Claiming:
             hedge_s=self._node.members.hedge_s,
             is_heard_lately=lambda node: self._node.members.is_heard_lately(node, self._loop.time()),
             is_anybody_heard=self._node.is_anybody_heard,
+            silence=self._node.silence,
             providers_asked_count=self._params.ask_first_count - 1 if verb is Verb.ASK and want else 0,
         )
         asking = _Asking(
@@ -154,6 +156,10 @@ class Claiming:
                     self._ask_claim(asking, contact, passed_over)
                 case AskProviders(contact):
                     self._ask_providers(asking, contact)
+                case Probe(contacts):
+                    self._node.silence.probed(self._loop.time())
+                    for contact in contacts:
+                        self._ask_providers(asking, contact)
                 case Report(providers):
                     asking.providers += providers
                 case GiveBack(contact, fence):
@@ -296,6 +302,7 @@ class Claiming:
         if to is None:
             self._loop.call_soon(unreachable)
         else:
+            self._node.silence.asked(self._loop.time())
             timeout_s = self._params.claim_rpc_timeout_s if isinstance(request, Claim) else None
             self._protocol.ask(contact.node, to, request, done, timeout_s=timeout_s)
 

@@ -170,6 +170,7 @@ class Lookups:
             closer = self._providers.read_closer(reply.result.closer, reply)
             self._event(key, flight, Answered(contact.node, found, closer))
 
+        self._node.silence.asked(self._loop.time())
         self._protocol.ask(contact.node, to, GetProviders(key, self._params.want_count), done)
 
     def _event(self, key: bytes, flight: _Flight, event: Answered[FoundProvider] | Silent) -> None:

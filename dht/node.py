@@ -23,6 +23,7 @@ from dht.members.members import Change, Conflict, Gone, GoneReason, Joined, Memb
 from dht.members.twins import Lives
 from dht.params import Params
 from dht.records.records import Records
+from dht.silence import Silence
 from dht.stats import Stats
 from dht.wire.codec import DELTA_MAX_BYTES, Delta, DeltaKind, Leave, Request, Result, WireContact
 
@@ -73,6 +74,8 @@ class Node:
         self._stats = stats
         self._noticed = noticed
         self._is_sealed = is_sealed
+        # Of requests for a pull's sake.
+        self.silence = Silence()
         self._heard_at = float("-inf")
         self._wakers: list[Callable[[], None]] = []
 
@@ -209,6 +212,7 @@ class Node:
 
     def _alive(self, now: float) -> None:
         self._heard_at = now
+        self.silence.broken()
         self.unheard_lookups_count = 0
 
     def _told_of(self, member: WireContact, teller: Endpoint, now: float, *, is_news: bool) -> None:

@@ -150,6 +150,10 @@ class Params:
     # Of the time that a lookup has left, for a node that was heard lately: that one is alive, and on a host with few
     # CPUs it answers after 300 ms when a pull begins there. The rest suffices for two dead ones.
     claim_lively_share: float = 0.5
+    # After all that are near were asked: nobody answered, nor spoke otherwise, so this node takes itself for alone and
+    # rules by itself. A busy one is late by 300 ms, hardly all of eight. A pull may take one second longer than without
+    # a mirror in all, and where dead ones are known to have the blob it waits for a connection to them, too.
+    claim_unheard_s: float = 0.3
 
     # -- bootstrap
     bootstrap_alone_s: float = 30.0

@@ -105,10 +105,12 @@ class Claims:
         *,
         known: Fence | None = None,
         is_source_known: bool = False,
+        wants_sources: bool = True,
         reason: int = AskReason.NEEDED,
     ) -> Granted | Wait | Pending | Excluded | Refused | Full:
         """`known`: the claim that the asker was told to wait for, if any. `is_source_known`: there are providers, so
-        nothing is granted; whoever has tried them in vain asks without. `reason`: why one claim more is wanted."""
+        nothing is granted; whoever has tried them in vain asks without, and not `wants_sources`: who lately had it
+        whole is none to him. `reason`: why one claim more is wanted."""
         state = self._current(key, now)
         foremost = None if state is None else state.foremost
         if state is not None and foremost is not None:
@@ -132,9 +134,10 @@ class Claims:
             # A provider turns most of a herd away: they are to know each other.
             self._waiters.remember(state, who, progress, now)
             return Pending(self._params.claim_wait_retry_s, self._others(state, who, now))
-        known_to_have = self._known_to_have(state, who, progress, now) if reason == AskReason.NEEDED else None
-        if known_to_have is not None:
-            return known_to_have
+        if reason == AskReason.NEEDED:
+            known_to_have = self._known_to_have(state, who, progress, now, wants_sources=wants_sources)
+            if known_to_have is not None:
+                return known_to_have
         return self._next(state, who, progress, known, now)
 
     def renew(
@@ -233,7 +236,7 @@ class Claims:
     # -- granting --------------------------------------------------------------------------------------------------
 
     def _known_to_have(
-        self, state: KeyState, who: Contact, progress: int, now: float
+        self, state: KeyState, who: Contact, progress: int, now: float, *, wants_sources: bool
     ) -> Wait | Pending | None:
         """No claim runs here, and yet somebody has it, or fetches it."""
         again_s, done = self._params.claim_wait_retry_s, state.done
@@ -241,7 +244,7 @@ class Claims:
         if running is not None and running.holder.contact.node != who.node:
             self._waiters.remember(state, who, progress, now)
             return Wait(running, again_s, self._others(state, who, now))
-        if done is not None and done.until > now and done.holding.contact.node != who.node:
+        if wants_sources and done is not None and done.until > now and done.holding.contact.node != who.node:
             self._waiters.remember(state, who, progress, now)
             return Pending(again_s, (done.holding, *self._others(state, who, now)[: PARTICIPANTS_COUNT - 1]))
         return None

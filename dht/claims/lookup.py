@@ -14,6 +14,9 @@ Rules
    whose grant stands: others will ask the nearer, so its grant is kept and the other given back.
 6. It ends by `claim_deadline_s`. Where no ruling came by then though somebody was heard meanwhile, those nodes are busy
    rather than out of reach: they are asked anew, once, for as long again. Who gives up goes to the origin.
+7. Where nobody at all is heard for `claim_hedge_min_s` after a request, of this lookup or of another, all candidates
+   are asked for providers: any answer will do. Where none comes for `claim_unheard_s` there is nobody: the own node is
+   asked at once then; and one other, so that it is noticed when somebody is there again.
 
 The same for a renewal, without nodes to ask for providers. The requests themselves (verb, progress, fence) are the
 shell's. A contact in a command may be the own node: then the own claims are to be asked, not the network. After the end
@@ -32,6 +35,7 @@ from dht.contacts import Contact
 from dht.lookup.lookup import Answered, P, Report, Silent, Timer
 from dht.lookup.shortlist import Candidate, Phase, Shortlist
 from dht.params import Params
+from dht.silence import Silence
 from dht.wire.codec import Fence
 
 # A liar that names ever nearer nodes, or many dead ones, costs so many requests and no more.
@@ -75,6 +79,13 @@ class AskProviders:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """Silence.probed, and each is to be asked as by AskProviders."""
+
+    contacts: tuple[Contact, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GiveBack:
     """Release this claim as unused. Not answered."""
 
@@ -111,7 +122,7 @@ class Undecided:
     answered_count: int
 
 
-Command = AskClaim | AskProviders | Report[P] | GiveBack | Decided | Undecided
+Command = AskClaim | AskProviders | Probe | Report[P] | GiveBack | Decided | Undecided
 
 
 class _Tries:
@@ -130,7 +141,7 @@ class ClaimLookup(Generic[P]):
     """`own` is the own node's id. `candidates`: the nearest members known, with the own node's contact where it may
     rule itself; or, before it has joined, whoever it may ask. `hedge_s(node)`: how long a node's answer takes at most,
     as a rule. `is_heard_lately(node)`: it spoke lately, and has let nothing unanswered since.
-    `is_anybody_heard(since)`: any node was heard after that time."""
+    `is_anybody_heard(since)`: any node was heard after that time. `silence`: of all lookups of this node."""
 
     def __init__(
         self,
@@ -143,6 +154,7 @@ class ClaimLookup(Generic[P]):
         hedge_s: Callable[[bytes], float],
         is_heard_lately: Callable[[bytes], bool],
         is_anybody_heard: Callable[[float], bool],
+        silence: Silence,
         providers_asked_count: int,
     ) -> None:
         self._own = own
@@ -151,6 +163,7 @@ class ClaimLookup(Generic[P]):
         self._hedge_s = hedge_s
         self._is_heard_lately = is_heard_lately
         self._is_anybody_heard = is_anybody_heard
+        self._silence = silence
         self._providers_asked_count = providers_asked_count
         self._near = Shortlist(key)
         for contact in candidates:
@@ -158,6 +171,7 @@ class ClaimLookup(Generic[P]):
         # Nodes asked with claim, as of the last list that each was told.
         self._tries: dict[bytes, _Tries] = {}
         self._passed_over: set[bytes] = set()
+        self._has_probed = False
         # Nodes asked for providers only that have not answered; and until when each is worth waiting for.
         self._providers_asked: set[bytes] = set()
         self._worth_until: dict[bytes, float] = {}
@@ -187,10 +201,11 @@ class ClaimLookup(Generic[P]):
         others = [one for one in self._near if one.phase is Phase.NEW and one.contact.node != self._own]
         for candidate in others[: self._providers_asked_count]:
             node = candidate.contact.node
-            self._providers_asked.add(node)
             self._worth_until[node] = now + max(self._hedge_s(node), self._params.hedge_min_s)
-            self._asked_count += 1
-            commands.append(AskProviders(candidate.contact))
+            if node not in self._providers_asked:
+                self._providers_asked.add(node)
+                self._asked_count += 1
+                commands.append(AskProviders(candidate.contact))
         return commands
 
     def handle(
@@ -224,9 +239,13 @@ class ClaimLookup(Generic[P]):
         due_at = self._deadline_at
         if self._standing is not None:
             return min((due_at, *self._worth_until.values()))
+        silent_at = [at for at in self._silent_at() if at is not None]
         for candidate in self._near:
-            if candidate.phase is Phase.ASKED and candidate.hedge_at < due_at:
-                due_at = candidate.hedge_at
+            if candidate.phase is Phase.ASKED:
+                due_at = min(due_at, candidate.hedge_at)
+                if candidate.contact.node != self._own:
+                    # Past these times none is left in this phase.
+                    due_at = min((due_at, *silent_at))
         return due_at
 
     def _silent(self, node: bytes, now: float) -> None:
@@ -298,21 +317,49 @@ class ClaimLookup(Generic[P]):
             if self._is_anew or not self._is_anybody_heard(self._started_at):
                 return [self._end(self._undecided())]
             self._begin_anew(now)
+        probe_at, alone_at = self._silent_at()
+        if probe_at is not None and now >= probe_at:
+            self._has_probed = True
+            return [self._probe(), *self._advance(now)]
+        is_alone = alone_at is not None and now >= alone_at
         has_late = False
         for candidate in self._near:
+            node = candidate.contact.node
             if candidate.phase is Phase.ASKED:
-                if candidate.hedge_at > now:
+                is_unheard = is_alone and node != self._own
+                if candidate.hedge_at > now and not is_unheard:
                     return []
-                tries = self._tries[candidate.contact.node]
-                if tries.again_count < TRIES_COUNT and self._claims_asked_count < ASKED_MAX_COUNT:
+                tries = self._tries[node]
+                is_left = tries.again_count < TRIES_COUNT and self._claims_asked_count < ASKED_MAX_COUNT
+                if is_left and not is_unheard:
                     return [self._ask(candidate, tries, now)]
                 candidate.phase = Phase.LATE
-                self._passed_over.add(candidate.contact.node)
+                self._passed_over.add(node)
             has_late = has_late or candidate.phase is Phase.LATE
-        asked = self._ask_next(now)
-        if asked is not None:
-            return [asked]
-        return [] if has_late else [self._end(self._undecided())]
+        asked = self._ask_next(now, is_alone=is_alone)
+        if asked is None:
+            return [] if has_late and not is_alone else [self._end(self._undecided())]
+        if is_alone and asked.contact.node != self._own:
+            return [asked, *self._advance(now)]
+        return [asked]
+
+    def _silent_at(self) -> tuple[float | None, float | None]:
+        """When to probe, and when this node takes itself for alone. Whoever answered this lookup is there."""
+        silence, params = self._silence, self._params
+        if self._heard:
+            return None, None
+        if silence.probed_since is not None:
+            return None, silence.probed_since + params.claim_unheard_s
+        if silence.since is not None and not self._has_probed:
+            return silence.since + params.claim_hedge_min_s, None
+        return None, None
+
+    def _probe(self) -> Probe:
+        others = [one for one in self._near if one.phase is Phase.NEW and one.contact.node != self._own]
+        new = tuple(one.contact for one in others if one.contact.node not in self._providers_asked)
+        self._providers_asked.update(contact.node for contact in new)
+        self._asked_count += len(new)
+        return Probe(new)
 
     def _begin_anew(self, now: float) -> None:
         self._is_anew = True
@@ -330,10 +377,12 @@ class ClaimLookup(Generic[P]):
             return True
         return isinstance(ruling, Granted | Pending) and bool(ruling.participants)
 
-    def _ask_next(self, now: float) -> AskClaim | None:
+    def _ask_next(self, now: float, *, is_alone: bool) -> AskClaim | None:
         passed_over: list[bytes] = []
         for candidate in self._near:
             node = candidate.contact.node
+            if is_alone and self._claims_asked_count and node != self._own:
+                self._passed_over.add(node)
             if node in self._passed_over:
                 passed_over.append(node)
                 continue

@@ -66,6 +66,7 @@ def judge(
         now,
         known=fence,
         is_source_known=is_source_known,
+        wants_sources=request.want > 0,
         reason=request.reason,
     )
 

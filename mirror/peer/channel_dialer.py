@@ -24,7 +24,7 @@ from mirror.peer.frames import MESSAGE_MAX_BYTES
 from mirror.peer.strangers import Strangers
 
 # A handshake takes a round trip, whatever the peer does: who needs longer is not there, or farther than the origin.
-CONNECT_TIMEOUT_S = 0.5
+CONNECT_TIMEOUT_S = 0.3
 
 ClientSocket = aiohttp.ClientWebSocketResponse[bool]
 

@@ -32,7 +32,7 @@ from mirror.secret import Subkey
 from mirror.tags.base import Attestation, TagName
 
 # A handshake takes a round trip, whatever the peer does: who needs longer is not there, or farther than the origin.
-CONNECT_TIMEOUT_S = 0.5
+CONNECT_TIMEOUT_S = 0.3
 # All peers together: the daemon of a host with a few dozen layers in flight stays far below.
 CONNECTIONS_MAX_COUNT = 512
 # An error body of a peer is read this far, for its reason.

@@ -21,7 +21,7 @@ from enum import Enum
 
 import mirror.steer.events as on
 from mirror.steer.claimant import Claimant
-from mirror.steer.commands import Command, ReleaseReason, SetTimer
+from mirror.steer.commands import AskReason, Command, ReleaseReason, SetTimer
 from mirror.steer.events import Event
 from mirror.steer.readers import Phase, Reader
 from mirror.steer.refusals import counts, may_be_fed
@@ -267,6 +267,9 @@ class Ladder(Claimant):
             # Fetched ahead: nobody waited for them.
             return
         is_new, self._asking.has_sources_failed = not self._asking.has_sources_failed, True
+        if is_new and self._asking.is_in_flight and self._asking.reason is AskReason.NEEDED:
+            # Its answer would name them once more. A grant that it brings is given back.
+            self._asking.drop()
         if self._asking.is_in_flight:
             return
         if is_new:

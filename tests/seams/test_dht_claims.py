@@ -18,6 +18,8 @@ from dht.wire.codec import (
     AskReason,
     Claim,
     Fence,
+    Found,
+    GetProviders,
     Outcome,
     Participant,
     Ping,
@@ -52,12 +54,16 @@ class Arbiter:
         self.fence = Fence(scripted.id, counter)
         self.ruling: Result | None = Ruling(Outcome.GRANTED, 10_000, self.fence)
         self.asked: list[Claim] = []
+        # To whatever a claim asks; it said that it is there a moment ago.
+        self.is_dead = False
         self._waiting: list[Admitted] = []
         scripted.answer = self._answer
 
     def _answer(self, request: Request, admitted: Admitted) -> Result | None:
         if isinstance(request, Ping):
             return Pong(b"", pack((admitted.source,)))
+        if isinstance(request, GetProviders) and not self.is_dead:
+            return Found([], [])
         if not isinstance(request, Claim):
             return None
         self.asked.append(request)
@@ -202,6 +208,31 @@ async def test_whoever_does_not_listen_learns_the_new_fence_by_renewing(
             renewed = await node.dht.claim(WANTED, Verb.RENEW, fence=granted(answer).fence, want=0)
             assert renewed is not None
             assert granted(renewed).fence == near.fence
+
+
+async def test_whoever_hears_nobody_rules_himself_once_he_knows(caplog: pytest.LogCaptureFixture) -> None:
+    """And for the next key at once: a pull asks for many."""
+    with quiet(caplog):
+        async with between_two() as (node, near, far):
+            for dead in (near, far):
+                dead.ruling, dead.is_dead = None, True
+            clock = asyncio.get_running_loop().time
+            before_at = clock()
+            answer = await node.dht.claim(WANTED, Verb.ASK, want=0)
+            alone_at = clock()
+            assert answer is not None
+            assert (granted(answer).fence.arbiter, answer.arbiter.node) == (node.id, node.id)
+            alone_s = PATIENT.claim_hedge_min_s + PATIENT.claim_unheard_s
+            assert alone_at - before_at >= alone_s
+            other = await node.dht.claim(at_distance(4), Verb.ASK, want=0)
+            assert other is not None
+            assert granted(other).fence.arbiter == node.id
+            assert clock() - alone_at < alone_s / 2
+            far.is_dead, far.ruling = False, Ruling(Outcome.GRANTED, 10_000, far.fence)
+            await far.member.ask(Ping(), node)
+            again = await node.dht.claim(at_distance(8), Verb.ASK, want=0)
+            assert again is not None
+            assert again.arbiter.node == far.member.id, "others count again"
 
 
 async def test_what_a_cancelled_caller_is_granted_later_is_given_back(

@@ -103,9 +103,9 @@ class BedHost:
         )
 
     def install_registry(self, registry: str, url: str) -> None:
-        """The user's own file: a registry with plain HTTP."""
+        """The user's own file: a registry with plain HTTP. In the place of one that was there."""
         folder = self.certs_dir / registry
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "hosts.toml").write_text(f'# ours\nserver = "{url}"\n\n[host."{url}"]\n')
 
     def configure(self, registry: str, *flags: str) -> None:

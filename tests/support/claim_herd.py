@@ -27,6 +27,7 @@ from dht.claims.lookup import (
     Command,
     Decided,
     GiveBack,
+    Probe,
     Ruled,
     Undecided,
 )
@@ -172,6 +173,7 @@ class Herd:
             hedge_s=lambda _: PARAMS.hedge_start_s,
             is_heard_lately=lambda _: True,
             is_anybody_heard=lambda since: host.heard_at > since,
+            silence=host.silence,
             providers_asked_count=2 if verb is Verb.ASK else 0,
         )
         _Asking(self, host, lookup, verb, fence, reason).do(lookup.start(self.now))
@@ -291,17 +293,19 @@ class Herd:
         """`answer` is done at the receiver, and what it returns at the sender. `silent` at the RPC's timeout."""
         to = self.by_node[contact.node]
         is_over = False
+        host.silence.asked(self.now)
 
         def arrive() -> None:
             if to.is_alive and self.rng.random() >= self._loss:
-                to.heard_at = self.now
+                to.hears(self.now)
                 back = answer(to)
                 self.at(self.now + half_s, lambda: come_back(back))
 
         def come_back(back: Callable[[], None]) -> None:
             nonlocal is_over
             if not is_over and host.is_alive and self.rng.random() >= self._loss:
-                is_over, host.heard_at = True, self.now
+                is_over = True
+                host.hears(self.now)
                 host.strikes.pop(contact.node, None)
                 back()
 
@@ -347,6 +351,10 @@ class _Asking:
                     self._ask_claim(contact, passed_over)
                 case AskProviders(contact):
                     self._ask_providers(contact)
+                case Probe(contacts):
+                    self._host.silence.probed(self._herd.now)
+                    for contact in contacts:
+                        self._ask_providers(contact)
                 case Report():
                     self._has_providers = True
                 case GiveBack(contact, fence):

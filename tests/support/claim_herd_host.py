@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dht.claims.claims import Claims
 from dht.claims.rulings import Running
 from dht.contacts import Contact
+from dht.silence import Silence
 from dht.wire.codec import AskReason, Fence
 
 FETCH_S = 6.0
@@ -30,6 +31,7 @@ class Host:
     is_alive: bool = True
     has_joined: bool = True
     heard_at: float = -math.inf
+    silence: Silence = field(default_factory=Silence)
     strikes: dict[bytes, int] = field(default_factory=dict)
     known: Fence | None = None
     held: Fence | None = None
@@ -45,6 +47,10 @@ class Host:
     slow_again_at: float = 0.0
     # Of the slow one that it helps.
     slow_per_s: float | None = None
+
+    def hears(self, now: float) -> None:
+        self.heard_at = now
+        self.silence.broken()
 
     def progress(self, now: float) -> int:
         if self.fetching_since is None or self.is_mute:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dht.claims.lookup import AskClaim, AskProviders, ClaimLookup, Ruled
 from dht.claims.rulings import Granted, Holding, Ruling, Running, Wait
 from dht.lookup.lookup import Timer
+from dht.silence import Silence
 from dht.wire.codec import Fence
 from tests.support.lookup_steps import HEDGE_S, KEY, PARAMS, Provider, contact, contacts, node, providers
 
@@ -25,6 +26,7 @@ def lookup(
     want: int = 16,
     lively: Collection[int] = (),
     is_anybody_heard: bool = False,
+    silence: Silence | None = None,
 ) -> ClaimLookup[Provider]:
     return ClaimLookup(
         KEY,
@@ -35,6 +37,7 @@ def lookup(
         hedge_s=lambda _: HEDGE_S,
         is_heard_lately=lambda asked: int.from_bytes(asked, "big") in lively,
         is_anybody_heard=lambda _: is_anybody_heard,
+        silence=silence or Silence(),
         providers_asked_count=others,
     )
 

@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Final, Self
@@ -35,7 +35,7 @@ SEEN_LIMIT_S: Final = 60.0
 # No limit, in effect.
 _FREE_BITS_PER_S: Final = 2_000_000_000
 _POLL_S: Final = 0.01
-# The registry by a name that no daemon was told of: pulls by it are as without a mirror.
+# The registry by a name for which containerd asks no daemon: pulls by it are as without a mirror.
 DIRECT: Final = "direct.bed:5000"
 _SEEDS: Final = count(910_000)
 # Its routes lead to an address where nobody is: what is sent there is lost in silence.
@@ -66,6 +66,10 @@ class BedImage:
     @property
     def size_bytes(self) -> int:
         return self.image.size_bytes
+
+    def by_digest(self) -> Self:
+        """The same, as pods name it that do not trust tags: each pull of it begins with a HEAD of its manifest."""
+        return replace(self, name=f"{self.name.rpartition(':')[0]}@{self.image.manifest.digest}")
 
 
 class Pulls:
@@ -310,6 +314,9 @@ async def fault_bed(
             ]
         bed.direct_s = await bed.took_s(bed.hosts[0], bed.direct(await bed.image()))
         await herd.start_daemons()
+        for host in herd.hosts:
+            # `peili configure` put the mirror before this one, too.
+            host.install_registry(DIRECT, herd.registry.url)
         yield bed
 
 

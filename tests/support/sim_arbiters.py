@@ -22,6 +22,7 @@ from dht.claims.lookup import (
     Command,
     Decided,
     GiveBack,
+    Probe,
     Ruled,
     Undecided,
 )
@@ -32,6 +33,7 @@ from dht.endpoints import Endpoint
 from dht.ids import distance
 from dht.lookup.lookup import Answered, Report, Silent, Timer
 from dht.params import Params
+from dht.silence import Silence
 from dht.wire.codec import AskReason, Claim, Fence, Verb
 from tests.support.sim_clock import Clock
 
@@ -66,6 +68,7 @@ class Member:
     joined_at: float
     is_alive: bool = True
     heard_at: float = -math.inf
+    silence: Silence = field(default_factory=Silence)
     anchors: tuple[Member, ...] = ()
     struck: set[int] = field(default_factory=set)
     strikes: dict[int, int] = field(default_factory=dict)
@@ -73,13 +76,17 @@ class Member:
     # What it ruled; and grants, by key.
     rulings_count: int = 0
 
+    def hears(self, now: float) -> None:
+        self.heard_at = now
+        self.silence.broken()
+
 
 class Arbiters:
     def __init__(self, clock: Clock, rng: random.Random, plan: MembershipPlan, params: Params) -> None:
         self.params = params
         self.members: list[Member] = []
         self.granted: dict[bytes, list[Fence]] = {}
-        self._clock = clock
+        self.clock = clock
         self._rng = rng
         self._plan = plan
         self._by_node: dict[bytes, Member] = {}
@@ -94,7 +101,7 @@ class Arbiters:
         address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         contact = Contact(self._rng.randbytes(20), 1, (Endpoint(address, DHT_PORT),), b"")
         member = Member(number, contact, half_rtt_s, Claims(contact.node, 1, self.params), joined_at)
-        joined = [one for one in self.members if one.joined_at <= self._clock.now and one.is_alive]
+        joined = [one for one in self.members if one.joined_at <= self.clock.now and one.is_alive]
         member.anchors = tuple(self._rng.sample(joined, min(ANCHORS_COUNT, len(joined))))
         self.members.append(member)
         self._by_node[contact.node] = member
@@ -105,7 +112,7 @@ class Arbiters:
         return self._by_node[node]
 
     def _knows(self, member: Member, other: Member) -> bool:
-        now = self._clock.now
+        now = self.clock.now
         if other.joined_at > now or other.number in member.struck:
             return False
         if member.joined_at > now:
@@ -148,7 +155,7 @@ class Arbiters:
         ruled: OnRuling,
     ) -> None:
         """`ruled` is called once, and again for a nearer arbiter's grant that came late."""
-        has_joined = member.joined_at <= self._clock.now
+        has_joined = member.joined_at <= self.clock.now
         near = self._near(member, key, self.params.replicas_count, closer_only=False)
         lookup: ClaimLookup[Provider] = ClaimLookup(
             key,
@@ -159,13 +166,14 @@ class Arbiters:
             hedge_s=lambda _: self.params.hedge_start_s,
             is_heard_lately=lambda _: True,
             is_anybody_heard=lambda since: member.heard_at > since,
+            silence=member.silence,
             providers_asked_count=self.params.ask_first_count - 1
             if verb is Verb.ASK and wants_providers
             else 0,
         )
         want = self.params.want_count if wants_providers else 0
         request = Claim(key, verb, want, progress, fence, [], reason)
-        _Asking(self, member, lookup, request, ruled).do(lookup.start(self._clock.now))
+        _Asking(self, member, lookup, request, ruled).do(lookup.start(self.clock.now))
 
     def release(self, member: Member, key: bytes, fence: Fence, progress: int, reason: int) -> None:
         request = Claim(key, Verb.RELEASE, 0, progress, fence, [], reason)
@@ -191,7 +199,7 @@ class Arbiters:
             self.send(member, to, lambda: (self.rule(to, request, member), _nothing)[1], _nothing)
 
     def rule(self, arbiter: Member, request: Claim, asker: Member) -> tuple[Ruling, tuple[Provider, ...]]:
-        now = self._clock.now
+        now = self.clock.now
         arbiter.claims.expire(now)
         providers = tuple(map(Provider, self.providers(request.key))) if request.want else ()
         ruling = judge(
@@ -216,14 +224,15 @@ class Arbiters:
         silent: Callable[[], object],
     ) -> None:
         """`answer` is done at the receiver, and what it returns at the sender. `silent` at the RPC's timeout."""
-        clock, loss, random_ = self._clock, self._plan.loss, self._rng.random
+        clock, loss, random_ = self.clock, self._plan.loss, self._rng.random
         half_s = member.half_rtt_s + to.half_rtt_s
         is_over = False
+        member.silence.asked(clock.now)
         member.sent_count += 1
 
         def arrive() -> None:
             if to.is_alive and random_() >= loss:
-                to.heard_at = clock.now
+                to.hears(clock.now)
                 back = answer()
                 to.sent_count += 1
                 clock.after(half_s, come_back, back)
@@ -231,7 +240,8 @@ class Arbiters:
         def come_back(back: Callable[[], object]) -> None:
             nonlocal is_over
             if not is_over and member.is_alive and random_() >= loss:
-                is_over, member.heard_at = True, clock.now
+                is_over = True
+                member.hears(clock.now)
                 member.strikes.pop(to.number, None)
                 back()
 
@@ -278,6 +288,10 @@ class _Asking:
                     self._ask_claim(contact, passed_over)
                 case AskProviders(contact):
                     self._ask_providers(contact)
+                case Probe(contacts):
+                    self._member.silence.probed(self._arbiters.clock.now)
+                    for contact in contacts:
+                        self._ask_providers(contact)
                 case Report(providers):
                     self._providers += [one.node for one in providers]
                 case GiveBack(contact, fence):
@@ -293,7 +307,7 @@ class _Asking:
 
     @property
     def _clock(self) -> Clock:
-        return self._arbiters._clock
+        return self._arbiters.clock
 
     def _answer(self, ruling: Ruling | None) -> None:
         is_replaced, self._is_answered = self._is_answered, True

@@ -16,6 +16,7 @@ from dht.claims.rulings import (
     NotJoined,
 )
 from dht.lookup.lookup import Timer
+from dht.silence import Silence
 from tests.support.claim_lookup_steps import (
     CLAIM_HEDGE_S,
     DEADLINE_S,
@@ -123,6 +124,7 @@ def test_at_the_deadline_a_grant_that_waited_for_others_stands() -> None:
         hedge_s=lambda _: 5.0,
         is_heard_lately=lambda _: False,
         is_anybody_heard=lambda _: False,
+        silence=Silence(),
         providers_asked_count=1,
     )
     made.start(0.0)

@@ -20,11 +20,14 @@ from dht.claims.lookup import (
     Command,
     Decided,
     GiveBack,
+    Probe,
     Reason,
     Ruled,
 )
 from dht.claims.rulings import Excluded, Granted, Holding, NotJoined, Pending, Redirect, Ruling, Running, Wait
+from dht.contacts import Contact
 from dht.lookup.lookup import Answered, Report, Silent, Timer
+from dht.silence import Silence
 from dht.wire.codec import Fence
 from tests.support.examples import examples
 from tests.support.lookup_steps import KEY, PARAMS, Provider, contact, contacts, node, providers
@@ -56,6 +59,8 @@ class ClaimLookupMachine(RuleBasedStateMachine):
         hedge_s=st.sampled_from([0.0, 0.05, 0.4]),
         lively=st.sets(NUMBERS),
         is_anybody_heard=st.booleans(),
+        silent_since=st.sampled_from([None, 999.0, 1000.0]),
+        probed_since=st.sampled_from([None, 999.0, 1000.0]),
     )
     def begin(
         self,
@@ -64,8 +69,12 @@ class ClaimLookupMachine(RuleBasedStateMachine):
         hedge_s: float,
         lively: set[int],
         is_anybody_heard: bool,
+        silent_since: float | None,
+        probed_since: float | None,
     ) -> None:
         self.known = set(candidates)
+        self.silence = Silence()
+        self.silence.since, self.silence.probed_since = silent_since, probed_since
         self.hedge_s = max(hedge_s, PARAMS.claim_hedge_min_s)
         self.lookup: ClaimLookup[Provider] = ClaimLookup(
             KEY,
@@ -76,6 +85,7 @@ class ClaimLookupMachine(RuleBasedStateMachine):
             hedge_s=lambda _: hedge_s,
             is_heard_lately=lambda asked: int.from_bytes(asked, "big") in lively,
             is_anybody_heard=lambda _: is_anybody_heard,
+            silence=self.silence,
             providers_asked_count=others_count,
         )
         self.rounds_count = 1 + is_anybody_heard
@@ -89,11 +99,12 @@ class ClaimLookupMachine(RuleBasedStateMachine):
                     assert not self.is_over
                     self.ask(int.from_bytes(asked.node, "big"), passed_over)
                 case AskProviders(asked):
-                    assert not self.is_over
-                    number = int.from_bytes(asked.node, "big")
-                    assert number not in self.providers_asked
-                    assert number != OWN
-                    self.providers_asked.append(number)
+                    self.ask_providers(asked)
+                case Probe(probed):
+                    assert self.silence.probed_since is None, "once"
+                    self.silence.probed(self.now)
+                    for asked in probed:
+                        self.ask_providers(asked)
                 case Report(found):
                     assert not self.is_over
                     self.told += [int.from_bytes(one.node, "big") for one in found]
@@ -110,10 +121,17 @@ class ClaimLookupMachine(RuleBasedStateMachine):
                     self.is_over = True
                     assert (command.reason is Reason.NOBODY) == (not self.claims_asked)
 
+    def ask_providers(self, asked: Contact) -> None:
+        assert not self.is_over
+        number = int.from_bytes(asked.node, "big")
+        assert number not in self.providers_asked
+        assert number != OWN
+        self.providers_asked.append(number)
+
     def ask(self, number: int, passed_over: tuple[bytes, ...]) -> None:
         assert number in self.known, "nobody is asked that nobody named"
         under_way = [one for one, at in self.hedge_at.items() if at > self.now and one != number]
-        assert not under_way, "one at a time"
+        assert not under_way or (self.silence.probed_since is not None and number == OWN), "one at a time"
         tries_count = self.rounds_count * TRIES_COUNT
         assert self.claims_asked.count((number, passed_over)) < tries_count, "not again with the same list"
         assert len(passed_over) <= PASSED_OVER_MAX_COUNT

@@ -229,6 +229,14 @@ def test_he_himself_and_whoever_was_held_long_are_granted_it_all_the_same(claims
     granted(claims.ask(KEY, B, 0, 1.3, reason=AskReason.HELD_LONG))
 
 
+def test_whoever_tried_him_in_vain_is_granted_it(claims: Claims) -> None:
+    """He may have died since."""
+    fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
+    claims.release(KEY, A, fence, 9, REASON_WHOLE, 1.0)
+    assert isinstance(claims.ask(KEY, B, 0, 1.1), Pending)
+    granted(claims.ask(KEY, B, 0, 1.2, wants_sources=False))
+
+
 def test_nobody_is_sent_to_a_holder_who_only_gave_up(claims: Claims) -> None:
     fence = granted(claims.ask(KEY, A, 0, 0.0)).fence
     claims.release(KEY, A, fence, 9, REASON_DONE, 1.0)

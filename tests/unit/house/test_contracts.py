@@ -145,6 +145,7 @@ PURE = [
             "dht/contacts.py",
             "dht/stats.py",
             "dht/asker.py",
+            "dht/silence.py",
             "dht/answers.py",
             "dht/node.py",
             "dht/bootstrap/beacon_timer.py",

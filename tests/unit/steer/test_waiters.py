@@ -235,6 +235,22 @@ def test_a_host_says_that_it_is_fed_only_after_its_404(host: SteerHost) -> None:
     assert host.ladder.is_fed_from_origin
 
 
+def test_a_question_that_is_under_way_when_all_sources_fail_is_put_anew(host: SteerHost) -> None:
+    """Its answer would name them once more."""
+    host.ask()
+    host.rule(WAIT)
+    host.pass_(1.1)
+    first = host.question
+    assert isinstance(first, do.AskClaim)
+    host.tell(on.SourcesGone())
+    second = host.question
+    assert isinstance(second, do.AskClaim)
+    assert (second.reason, second.wants_providers) == (AskReason.SOURCES_FAILED, False)
+    host.tell(on.Ruled(first.ask_id, GRANTED, (), is_alone=False))
+    assert [one.reason for one in host.of(do.ReleaseClaim)] == [ReleaseReason.UNUSED]
+    assert host.question == second
+
+
 ANOTHERS_GRANT = Granted(Fence(b"\x0b" * 20, 1))
 
 
