@@ -88,9 +88,10 @@ SLOW_SHARE = 0.5
 EARLY_MIN_S = 2.0
 EARLY_SHARE = 0.25
 STEP_BYTES = 1 << 20
-# A HEAD whose providers say nothing: they may have lost the blob, or be dead. It costs the registry next to nothing,
-# and the pull has still to begin: a good peer answers in a few milliseconds, a busy one in a quarter of a second.
-HEAD_MAX_S = 0.5
+# A HEAD whose providers say nothing. As long as a peer has to answer a connection's first words: by then they are known
+# to be of no use, and the GET that follows need not find it. On a host that pulls hundreds of images at once 0.5 s was
+# too short for good ones.
+HEAD_MAX_S = 2.0
 # The frontier stands still though the claim lives: twice the longest usual step.
 FRONTIER_STARVED_S = 10.0
 # The second claimant's first byte.
