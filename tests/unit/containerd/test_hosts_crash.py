@@ -16,6 +16,7 @@ import pytest
 
 from containerd.hosts.cleanup import cleanup
 from containerd.hosts.configure import configure
+from tests.support.examples import stride
 from tests.support.hosts_runs import memory_folder
 from tests.support.hosts_trees import Snapshot, snapshot, write_tree
 
@@ -110,7 +111,7 @@ def _check(certs: Path, old: dict[str, bytes], new: dict[str, bytes], before: Sn
 def _steps(run: Callable[[int], bool]) -> int:
     step = 0
     while run(step):
-        step += 1
+        step += stride()
         assert step < 5000
     return step
 
