@@ -12,6 +12,7 @@ from yarl import URL
 from mirror.discovery.base import Peer
 from mirror.peer import wire
 from mirror.peer.channel_params import ChannelParams
+from mirror.peer.client import CONNECT_TIMEOUT_S
 from mirror.peer.contacts import Contacts
 from mirror.peer.errors import (
     PeerIncompatible,
@@ -22,9 +23,6 @@ from mirror.peer.errors import (
 )
 from mirror.peer.frames import MESSAGE_MAX_BYTES
 from mirror.peer.strangers import Strangers
-
-# A handshake takes a round trip, whatever the peer does: who needs longer is not there, or farther than the origin.
-CONNECT_TIMEOUT_S = 0.3
 
 ClientSocket = aiohttp.ClientWebSocketResponse[bool]
 
