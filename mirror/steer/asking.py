@@ -39,7 +39,7 @@ class Asking:
         self.is_waiting = False
         # Of the last question.
         self.reason = AskReason.NEEDED
-        # The claim is granted by whom granted the one that was known: that one has ended.
+        # The arbiter that granted the claim granted the one that was known before, too: that one has ended.
         self.is_known_ended = False
         # Providers that were told of were of no use.
         self.has_sources_failed = False

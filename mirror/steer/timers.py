@@ -15,6 +15,10 @@ from typing import Self
 # -- the ladder, in its order
 # A source silent for so long is hedged by another. The swarm's.
 SOURCE_SILENT_S = 1.0
+# A HEAD whose providers say nothing. As long as a peer has to answer a connection's first words: by then they are known
+# to be of no use, and the GET that follows need not find out. On a host that pulls hundreds of images at once 0.5 s was
+# too short for good ones.
+HEAD_MAX_S = 2.0
 # A claim whose progress does not grow for so long ends, or CLAIM_STEP_FACTOR times its last step: an ingest grows by
 # 1 MiB at a time, which takes 5.3 s at 200 KB/s. The arbiter's (dht.params); here to know what still is alive.
 CLAIM_SILENT_MIN_S = 5.0
@@ -88,10 +92,6 @@ SLOW_SHARE = 0.5
 EARLY_MIN_S = 2.0
 EARLY_SHARE = 0.25
 STEP_BYTES = 1 << 20
-# A HEAD whose providers say nothing. As long as a peer has to answer a connection's first words: by then they are known
-# to be of no use, and the GET that follows need not find it. On a host that pulls hundreds of images at once 0.5 s was
-# too short for good ones.
-HEAD_MAX_S = 2.0
 # The frontier stands still though the claim lives: twice the longest usual step.
 FRONTIER_STARVED_S = 10.0
 # The second claimant's first byte.
