@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dht.claims.claims import Claims
+from dht.claims.claims import REASON_WHOLE, Claims
 from dht.claims.rules import CLOSER_NAMED_COUNT, judge
 from dht.claims.rulings import (
     Granted,
@@ -47,8 +47,9 @@ def ask(
     fence: Fence | None = None,
     progress: int = 0,
     reason: int = AskReason.NEEDED,
+    want: int = 16,
 ) -> Claim:
-    return Claim(KEY, verb, 16, progress, fence, [one.node for one in passed_over], reason)
+    return Claim(KEY, verb, want, progress, fence, [one.node for one in passed_over], reason)
 
 
 def test_a_nearer_member_is_named_instead_of_granting(claims: Claims) -> None:
@@ -128,3 +129,12 @@ def test_the_reason_of_an_ask_reaches_the_claims_and_of_a_renewal_does_not(
 def test_what_no_asker_sends_is_refused(claims: Claims, request_: Claim) -> None:
     with pytest.raises(FrameInvalid):
         judge(claims, request_, A, [], 0.0, is_joined=True)
+
+
+def test_whoever_wants_no_sources_any_more_is_not_sent_to_one_that_lately_had_it_whole(
+    claims: Claims,
+) -> None:
+    fence = granted(judge(claims, ask(), A, [], 0.0, is_joined=True)).fence
+    judge(claims, ask(verb=Verb.RELEASE, fence=fence, reason=REASON_WHOLE), A, [], 1.0, is_joined=True)
+    assert isinstance(judge(claims, ask(), B, [], 1.1, is_joined=True), Pending)
+    granted(judge(claims, ask(want=0), B, [], 1.2, is_joined=True))
