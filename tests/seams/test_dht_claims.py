@@ -235,6 +235,19 @@ async def test_whoever_hears_nobody_rules_himself_once_he_knows(caplog: pytest.L
             assert again.arbiter.node == far.member.id, "others count again"
 
 
+async def test_a_search_for_providers_begins_the_silence(caplog: pytest.LogCaptureFixture) -> None:
+    """A pull by digest begins with one: the claim that follows need not find out that nobody is there."""
+    with quiet(caplog):
+        async with between_two() as (node, near, far):
+            for dead in (near, far):
+                dead.ruling, dead.is_dead = None, True
+            before_at = asyncio.get_running_loop().time()
+            assert await node.find(WANTED) == {}
+            since = node.dht.node.silence.since
+            assert since is not None
+            assert since >= before_at
+
+
 async def test_what_a_cancelled_caller_is_granted_later_is_given_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
