@@ -7,6 +7,7 @@ the order in which it came, in the same task that reads.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 from dht.endpoints import Endpoint
@@ -187,12 +188,17 @@ class Channel:
     async def _write(self) -> None:
         if self._keeps:
             await self._socket.send(frames.join(self._version, [frames.encode_frame(frames.Keep())]))
+        batch_s = self._params.batch_s
+        sent_at = -math.inf
         while True:
             await self._due.wait()
+            # Before a batch, not behind it: most come later than that, and cost no timer.
+            if (wait_s := sent_at + batch_s - self._clock()) > 0:
+                await asyncio.sleep(wait_s)
             self._due.clear()
             while (message := self._outbox.next_message(self._version)) is not None:
                 await self._socket.send(message)
-            await asyncio.sleep(self._params.batch_s)
+            sent_at = self._clock()
 
     async def _watch(self) -> None:
         look_s = self._params.idle_s / _IDLE_LOOKS_COUNT

@@ -99,8 +99,10 @@ class SwarmParams:
     # -- ends -------------------------------------------------------------------------------------------------------
     # No byte from anybody for so long while a reader waits (a body that pauses for so long is ended).
     give_up_s: float = 20.0
-    # While anything is under way the clock is looked at so often: how late a hedge can be.
+    # While nothing is under way the clock is looked at so often: how late a source is asked again after its rest.
     tick_s: float = 0.1
+    # While something is: how late a hedge can be. Most that is to be done is done when a piece comes.
+    tick_busy_s: float = 0.25
     # While it is not, and our own containerd brings the blob: each of its steps is an event. This is for room that is
     # found again in the spool.
     tick_fed_s: float = 1.0

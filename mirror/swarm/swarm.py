@@ -157,8 +157,8 @@ class Swarm:
         """None: nothing happens by time alone."""
         if self.is_over or (self.phase is Phase.FETCHING and self._runs.is_whole):
             return None
-        is_fed = self._requests.is_fed_here and not len(self._runs)
-        return self._ticked_at + (self._params.tick_fed_s if is_fed else self._params.tick_s)
+        idle_s = self._params.tick_fed_s if self._requests.is_fed_here else self._params.tick_s
+        return self._ticked_at + (self._params.tick_busy_s if len(self._runs) else idle_s)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
