@@ -8,7 +8,7 @@ Rules, the first that finds a piece holds. Only what is free and what the source
 3. ... or for what readers want now. The registry not even for that.
 One piece is asked for at a time while sources are partial: larger requests make a herd slower. The only source is asked
 for all that is free in a row, as one stream, once its rate is known; complete ones among themselves for what takes them
-about half a second.
+about half a second, and for less towards the end.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ from mirror.swarm.pieces import PieceLayout
 from mirror.swarm.rarity import Rarity
 from mirror.swarm.sources import Source
 
+# A run is at most such a share of what is left for each source.
+RUN_SHARES_COUNT = 2
+
 
 @dataclass(slots=True)
 class Wanted:
     """What may be asked for now: masks of pieces, and how many may be added to the spool; beyond that only what is
-    `near` a reader. `is_sole`: one source may be asked; `is_warm`: all that may be asked are complete."""
+    `near` a reader. `peers_count` sources may be asked; `is_sole`: there is one; `is_warm`: all are complete."""
 
     free: int
     window: int
     urgent: int
     near: int
+    peers_count: int
     is_sole: bool
     is_warm: bool
     room_count: int
@@ -68,10 +72,12 @@ class Picker:
             return None
         if wanted.is_warm:
             first = lowest(chosen)
-            return range(first, first + min(ones_from(chosen, first), self._run_pieces_count(source)))
+            return range(first, first + min(ones_from(chosen, first), self._run_pieces_count(source, wanted)))
         first = some_piece(rarity.rarest(chosen), self._rng)
         return range(first, first + 1)
 
-    def _run_pieces_count(self, source: Source) -> int:
+    def _run_pieces_count(self, source: Source, wanted: Wanted) -> int:
         run_bytes = min(source.rate_bytes_per_s * self._params.run_duration_s, self._params.run_max_bytes)
-        return max(1, int(run_bytes) // self._layout.piece_bytes)
+        # Shorter and shorter towards the end: what is taken over from a run is on its way for nothing.
+        share_count = wanted.free.bit_count() // (RUN_SHARES_COUNT * wanted.peers_count)
+        return max(1, min(int(run_bytes) // self._layout.piece_bytes, share_count))

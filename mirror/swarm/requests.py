@@ -168,6 +168,7 @@ class Requests:
             window=windows,
             urgent=urgent,
             near=near | mask_of(floor, floor + self._params.window_pieces_count),
+            peers_count=max(1, peers_count),
             is_sole=is_for_reader and peers_count == 1,
             is_warm=is_for_reader and is_warm,
             room_count=self._ahead_max_count - taken.bit_count(),

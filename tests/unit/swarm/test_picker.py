@@ -31,8 +31,9 @@ def wanted(
     is_sole: bool = False,
     is_warm: bool = False,
     room_count: int = COUNT,
+    peers_count: int = 1,
 ) -> Wanted:
-    return Wanted(free, window, urgent, 0, is_sole, is_warm, room_count)
+    return Wanted(free, window, urgent, 0, peers_count, is_sole, is_warm, room_count)
 
 
 def source(
@@ -167,3 +168,11 @@ def test_the_window_is_looked_at_first_for_its_share() -> None:
 def test_a_run_has_its_bounds() -> None:
     params = SwarmParams(window_ratio=1.0, run_max_bytes=30)
     assert picks(source(*ALL, rate=1e9), wanted(is_warm=True), params=params) == {(0, 3)}
+
+
+def test_runs_at_complete_sources_get_shorter_towards_the_end() -> None:
+    """Or the last one is taken over in parts, and its source has sent them already."""
+    fast = source(*ALL, rate=1e9)
+    assert picks(fast, wanted(is_warm=True, peers_count=2)) == {(0, COUNT // 4)}
+    assert picks(fast, wanted(free=mask(8, 9, 10, 11), is_warm=True, peers_count=2)) == {(8, 9)}
+    assert picks(fast, wanted(free=mask(10, 11), is_warm=True, peers_count=2)) == {(10, 11)}
