@@ -35,7 +35,7 @@ from dht.provider_reading import FoundProvider, Providers
 from dht.replies import Reply
 from dht.stats import Stats
 from dht.wire import codec
-from dht.wire.codec import Claim, Fence, Found, GetProviders, Verb
+from dht.wire.codec import Claim, Fence, Found, GetProviders, Ping, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,6 @@ class Claiming:
             want=self._params.want_count,
             hedge_s=self._node.members.hedge_s,
             is_heard_lately=lambda node: self._node.members.is_heard_lately(node, self._loop.time()),
-            is_anybody_heard=self._node.is_anybody_heard,
             silence=self._node.silence,
             providers_asked_count=self._params.ask_first_count - 1 if verb is Verb.ASK and want else 0,
         )
@@ -291,10 +290,20 @@ class Claiming:
             elif contact is not None:
                 self._send(contact, request, _ignore, lambda: None)
 
+    def listen(self) -> None:
+        """As DHT.listen."""
+        if self._node.silence.probed_since is not None:
+            return
+        now = self._loop.time()
+        self._node.silence.asked(now)
+        self._node.silence.probed(now)
+        for contact in self._node.members.nearest(self._node.own.node, self._params.replicas_count):
+            self._send(contact, Ping(), _ignore, lambda: None)
+
     def _send(
         self,
         contact: Contact,
-        request: Claim | GetProviders,
+        request: Claim | GetProviders | Ping,
         done: Callable[[Reply | None], None],
         unreachable: Callable[[], None],
     ) -> None:

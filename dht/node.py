@@ -74,9 +74,7 @@ class Node:
         self._stats = stats
         self._noticed = noticed
         self._is_sealed = is_sealed
-        # Of requests for a pull's sake.
         self.silence = Silence()
-        self._heard_at = float("-inf")
         self._wakers: list[Callable[[], None]] = []
 
     @property
@@ -124,11 +122,7 @@ class Node:
 
     def is_deaf_soon(self, now: float) -> bool:
         """Whether silence after a request of now would accuse nobody, unless somebody is heard meanwhile."""
-        return now - self._heard_at > self.params.rpc_timeout_s * (DEAF_RPC_TIMEOUTS_COUNT - 1)
-
-    def is_anybody_heard(self, since: float) -> bool:
-        """Any node, after that time."""
-        return self._heard_at > since
+        return now - self.silence.heard_at > self.params.rpc_timeout_s * (DEAF_RPC_TIMEOUTS_COUNT - 1)
 
     def alive(self, node: bytes, now: float) -> None:
         del node
@@ -139,7 +133,7 @@ class Node:
         if contact is None:
             return
         deaf_s = self.params.rpc_timeout_s * DEAF_RPC_TIMEOUTS_COUNT
-        if now - self._heard_at > deaf_s and len(self.members) > FEW_MEMBERS_COUNT:
+        if now - self.silence.heard_at > deaf_s and len(self.members) > FEW_MEMBERS_COUNT:
             # Or nothing was asked meanwhile: it is asked again, and witnesses beside it.
             self.suspect(contact)
             return
@@ -211,8 +205,7 @@ class Node:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _alive(self, now: float) -> None:
-        self._heard_at = now
-        self.silence.broken()
+        self.silence.heard(now)
         self.unheard_lookups_count = 0
 
     def _told_of(self, member: WireContact, teller: Endpoint, now: float, *, is_news: bool) -> None:

@@ -227,6 +227,17 @@ class DHT:
         return self.node.is_isolated
 
     @property
+    def is_alone(self) -> bool:
+        """Nobody at all is heard, though all who are near were asked for a pull's sake (dht.silence)."""
+        alone_at = self.node.silence.alone_at(self._params.claim_unheard_s)
+        return alone_at is not None and asyncio.get_running_loop().time() >= alone_at
+
+    def listen(self) -> None:
+        """Asks all who are near whether they are there, so that `is_alone` soon tells; but for those who were asked
+        since anybody was heard."""
+        self._claiming.listen()
+
+    @property
     def unready(self) -> str | None:
         """Why lookups would not find what there is; a cluster of one is ready."""
         if self.node.has_joined:

@@ -1,17 +1,21 @@
-"""Since when others were asked for a pull's sake and nobody at all was heard: a host that is parted from all others, or
-the last that lives, shall find that once and not once a layer. Pure.
+"""Since when nobody at all is heard: a host that is parted from all others, or the last that lives, shall find that
+once and not once a layer. Pure.
 
-Knows nothing of single nodes: who is dead among the living is dht.members' matter.
+Knows nothing of single nodes: who is dead among the living is dht.members' matter. Silence counts from a request for a
+pull's sake on: a node that asks nobody hears nobody, and is not alone for that.
 """
 
 from __future__ import annotations
 
+import math
+
 
 class Silence:
-    """`since`: the first request after which nobody was heard; `probed_since`: when all who are near were asked first.
-    None: there is none."""
+    """`heard_at`: the last word of anybody. `since`: the first request after it; `probed_since`: when all who are near
+    were asked after that. None: there is none."""
 
     def __init__(self) -> None:
+        self.heard_at = -math.inf
         self.since: float | None = None
         self.probed_since: float | None = None
 
@@ -24,6 +28,11 @@ class Silence:
         if self.probed_since is None:
             self.probed_since = now
 
-    def broken(self) -> None:
-        """By any node's word."""
+    def heard(self, now: float) -> None:
+        """Any node."""
+        self.heard_at = now
         self.since = self.probed_since = None
+
+    def alone_at(self, unheard_s: float) -> float | None:
+        """When this node takes itself for alone: so long after all were probed. None: somebody may be heard yet."""
+        return None if self.probed_since is None else self.probed_since + unheard_s

@@ -83,7 +83,14 @@ async def herding(settings: ServeSettings, around: HerdAround) -> AsyncIterator[
             around.metrics.peer_received_bytes.inc(count_bytes)
             around.tally.received(peer, count_bytes)
 
-        channels = Channels(Me(around.node, around.peer_port, ""), dialer, on_news, around.strangers, params)
+        channels = Channels(
+            Me(around.node, around.peer_port, ""),
+            dialer,
+            on_news,
+            around.strangers,
+            params,
+            hearing=around.dht,
+        )
         claims: Claims = PlainClaims(find_with(around.discovery))
         if settings.origin is OriginUse.STEER:
             claims = DhtClaims(around.dht, around.own, lambda: around.discovery.has_begun)

@@ -141,7 +141,7 @@ class ClaimLookup(Generic[P]):
     """`own` is the own node's id. `candidates`: the nearest members known, with the own node's contact where it may
     rule itself; or, before it has joined, whoever it may ask. `hedge_s(node)`: how long a node's answer takes at most,
     as a rule. `is_heard_lately(node)`: it spoke lately, and has let nothing unanswered since.
-    `is_anybody_heard(since)`: any node was heard after that time. `silence`: of all lookups of this node."""
+    `silence`: that of this node."""
 
     def __init__(
         self,
@@ -153,7 +153,6 @@ class ClaimLookup(Generic[P]):
         want: int,
         hedge_s: Callable[[bytes], float],
         is_heard_lately: Callable[[bytes], bool],
-        is_anybody_heard: Callable[[float], bool],
         silence: Silence,
         providers_asked_count: int,
     ) -> None:
@@ -162,7 +161,6 @@ class ClaimLookup(Generic[P]):
         self._want = want
         self._hedge_s = hedge_s
         self._is_heard_lately = is_heard_lately
-        self._is_anybody_heard = is_anybody_heard
         self._silence = silence
         self._providers_asked_count = providers_asked_count
         self._near = Shortlist(key)
@@ -314,7 +312,7 @@ class ClaimLookup(Generic[P]):
         if self._standing is not None:
             return [self._end(self._decided())] if now >= self._deadline_at or self._is_ripe() else []
         if now >= self._deadline_at:
-            if self._is_anew or not self._is_anybody_heard(self._started_at):
+            if self._is_anew or self._silence.heard_at <= self._started_at:
                 return [self._end(self._undecided())]
             self._begin_anew(now)
         probe_at, alone_at = self._silent_at()
@@ -348,8 +346,9 @@ class ClaimLookup(Generic[P]):
         silence, params = self._silence, self._params
         if self._heard:
             return None, None
-        if silence.probed_since is not None:
-            return None, silence.probed_since + params.claim_unheard_s
+        alone_at = silence.alone_at(params.claim_unheard_s)
+        if alone_at is not None:
+            return None, alone_at
         if silence.since is not None and not self._has_probed:
             return silence.since + params.claim_hedge_min_s, None
         return None, None

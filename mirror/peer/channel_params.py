@@ -28,6 +28,14 @@ class ChannelParams:
     # -- connections -------------------------------------------------------------------------------------------------
     # From the upgrade to the end of the handshake. Two round trips, and a daemon that is busy.
     handshake_s: float = 2.0
+    # The same where this host hears nobody at all: a frozen daemon's kernel takes connections. All of it counts as late
+    # in a pull that others could have been of use to, and one second is the most that a pull may be late.
+    handshake_alone_s: float = 0.3
+    # A call that takes so long makes this host find out whether it hears anybody; a daemon that is there answers in
+    # less, but for a busy one.
+    handshake_listen_s: float = 0.12
+    # How soon the answer is noticed.
+    alone_look_s: float = 0.05
     # Two who dial each other cross within that time; a later second connection replaces the first.
     crossing_s: float = 5.0
     # Silence until a ping; the pong has half of it. A frozen peer is noticed by its bodies long before.

@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
@@ -58,6 +59,17 @@ class Me:
     zone: str
 
 
+class Hearing(Protocol):
+    """Whether any other host of the cluster is heard at all, by other ways than these calls."""
+
+    @property
+    def is_alone(self) -> bool: ...
+
+    def listen(self) -> None:
+        """It should soon be known."""
+        ...
+
+
 class Channels:
     """`on_news` is called in order for each channel, from `ChannelUp` to `ChannelDown`; it must not block, and may use
     the channel."""
@@ -70,6 +82,7 @@ class Channels:
         strangers: Strangers,
         params: ChannelParams | None = None,
         clock: Callable[[], float] = time.monotonic,
+        hearing: Hearing | None = None,
     ) -> None:
         self._me = me
         self._dialer = dialer
@@ -77,6 +90,7 @@ class Channels:
         self._strangers = strangers
         self._params = params or ChannelParams()
         self._clock = clock
+        self._hearing = hearing
         self._load_ratio = 0.0
         self._group: asyncio.TaskGroup | None = None
         self._by_node: dict[NodeId, Channel] = {}
@@ -165,7 +179,7 @@ class Channels:
 
     async def _dial(self, peer: Peer, found: asyncio.Future[Channel]) -> None:
         try:
-            channel, is_new = await self._call(peer)
+            channel, is_new = await self._call_unless_alone(peer)
         except PeerError as exc:
             if not found.done():
                 found.set_exception(exc)
@@ -182,6 +196,34 @@ class Channels:
             found.set_result(channel)
         if is_new:
             await channel.serve()
+
+    async def _call_unless_alone(self, peer: Peer) -> tuple[Channel, bool]:
+        """As `_call`, in less time where this host hears nobody."""
+        hearing = self._hearing
+        if hearing is None:
+            return await self._call(peer)
+        params, loop = self._params, asyncio.get_running_loop()
+        ends_at = loop.time() + params.handshake_alone_s
+        patience = asyncio.timeout(None)
+        timer: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            nonlocal timer
+            hearing.listen()
+            if hearing.is_alone and loop.time() >= ends_at:
+                patience.reschedule(loop.time())
+            else:
+                timer = loop.call_later(params.alone_look_s, look)
+
+        try:
+            async with patience:
+                timer = loop.call_later(params.handshake_listen_s, look)
+                return await self._call(peer)
+        except TimeoutError as exc:
+            raise PeerStalled(str(peer), "said nothing, and no other host is heard") from exc
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def _call(self, peer: Peer) -> tuple[Channel, bool]:
         """A channel, and whether it is a new one. Raises: PeerError."""

@@ -108,6 +108,15 @@ async def test_all_providers_are_dead(bed: FaultBed, named: Named) -> None:
     assert await added_s(bed, images, "all providers are dead") <= ADDED_MAX_S
 
 
+@pytest.mark.parametrize("named", [BY_TAG_IN_MATRIX, BY_DIGEST])
+async def test_all_providers_are_frozen(bed: FaultBed, named: Named) -> None:
+    """Their kernels still take connections."""
+    images = [named(image) for image in await held_by_others(bed)]
+    for host in bed.hosts[1:]:
+        bed.freeze(host)
+    assert await added_s(bed, images, "all providers are frozen") <= ADDED_MAX_S
+
+
 @pytest.mark.matrix
 async def test_the_hosts_own_daemon_is_dead(bed: FaultBed) -> None:
     images = [await bed.image() for _ in range(ROUNDS_COUNT)]

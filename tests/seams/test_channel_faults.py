@@ -17,29 +17,23 @@ from aiohttp import web
 from mirror.oci.digest import Digest
 from mirror.peer import frames, wire
 from mirror.peer.channel_params import ChannelParams
-from mirror.peer.errors import (
-    PeerError,
-    PeerIncompatible,
-    PeerNonsense,
-    PeerRefused,
-    PeerStalled,
-    PeerUnreachable,
-)
-from mirror.peer.frames import Hello, Keep
 from mirror.peer.news import ChannelDown, ChannelEnd, ChannelUp, PeerHolds, PeerJoined, PeerLoad
 from mirror.swarm.bitfield import Bitfield
 from mirror.swarm.pieces import PieceLayout
-from tests.support.channel_hosts import DEADLINE_S, ChannelHost, channel_host, raw_server, raw_socket
+from tests.support.channel_hosts import (
+    DEADLINE_S,
+    HELLO,
+    KEEP,
+    ChannelHost,
+    channel_host,
+    message,
+    raw_server,
+    raw_socket,
+)
 
 D = Digest.of(b"layer")
 RawWs = aiohttp.ClientWebSocketResponse[bool]
 ServedWs = web.WebSocketResponse[bool]
-HELLO = Hello(b"\x09" * 20, 29021, 0)
-KEEP = frames.join(1, [frames.encode_frame(Keep())])
-
-
-def message(*told: frames.Frame) -> bytes:
-    return frames.join(1, [frames.encode_frame(frame) for frame in told])
 
 
 async def greet(ws: RawWs) -> None:
@@ -339,41 +333,6 @@ async def test_a_replayed_request_for_another_path_opens_none() -> None:
                 pass
 
 
-async def hello_of(ws: ServedWs, hello: bytes, *then: bytes) -> None:
-    await ws.send_bytes(hello)
-    for one in then:
-        await ws.send_bytes(one)
-    while not ws.closed:
-        await ws.receive()
-
-
-NEWEST_PLUS_2 = bytes((frames.CHANNEL_VERSION + 2,)) + frames.encode_hello(HELLO)[1:]
-LOWER = frames.encode_hello(Hello(b"\x00" * 20, 29021, 0))
-
-
-@pytest.mark.parametrize(
-    ("serve", "error"),
-    [
-        (lambda ws: hello_of(ws, b"\x01\xc0"), PeerNonsense),
-        (lambda ws: hello_of(ws, message(frames.Load(1))), PeerNonsense),
-        (lambda ws: hello_of(ws, NEWEST_PLUS_2), PeerIncompatible),
-        (lambda ws: hello_of(ws, LOWER, message(frames.Load(1))), PeerNonsense),
-        (lambda ws: hello_of(ws, LOWER), PeerNonsense),
-        (lambda ws: ws.close(code=4004), PeerUnreachable),
-        (lambda ws: ws.close(code=ChannelEnd.DUPLICATE.value), PeerUnreachable),
-    ],
-    ids=["no message", "no hello", "version", "no keep", "never keeps", "hangs up", "duplicate of nothing"],
-)
-async def test_a_called_peer_without_a_handshake(
-    serve: Callable[[ServedWs], Awaitable[None]], error: type[PeerError]
-) -> None:
-    params = ChannelParams(handshake_s=0.3)
-    async with channel_host(1, params=params) as one, raw_server(serve) as peer:
-        with pytest.raises(error):
-            await one.channels.reach(peer)
-        assert (one.news, one.channels.open()) == ([], [])
-
-
 async def test_the_next_version_may_call() -> None:
     """Its HELLO says so, then it speaks ours."""
     async with channel_host(1) as one, raw_socket(one) as ws:
@@ -382,45 +341,6 @@ async def test_the_next_version_may_call() -> None:
         assert (await ws.receive()).data == KEEP
         await ws.send_bytes(message(frames.Open(0, str(D), 4 << 19, [(0, 4)], True)))
         assert await one.hears(PeerHolds) == PeerHolds(D, 4 << 19, Bitfield.full(4), True)
-
-
-async def raw_http(answer: bytes) -> tuple[asyncio.Server, int]:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        if not answer:
-            await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    return server, server.sockets[0].getsockname()[1]
-
-
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", PeerNonsense),
-        (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", PeerRefused),
-        (b"HTTP/1.1 429 Busy\r\nContent-Length: 0\r\n\r\n", PeerRefused),
-        (b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", PeerIncompatible),
-        (b"HTTP/1.1 400 No\r\nPeili-Versions: 7\r\nContent-Length: 0\r\n\r\n", PeerIncompatible),
-        (b"HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", PeerNonsense),
-        (b"HTTP/1.1 307 Go\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n", PeerNonsense),
-        (b"", PeerStalled),
-    ],
-    ids=["no http", "500", "429", "404", "version", "a wrong key", "elsewhere", "silent"],
-)
-async def test_other_answers_to_a_call(answer: bytes, error: type[PeerError]) -> None:
-    params = ChannelParams(handshake_s=0.3)
-    async with channel_host(1, params=params) as one, channel_host(2) as two:
-        answer = answer.replace(b"%s", f"http://{two.peer}{wire.CHANNEL_PATH}".encode())
-        server, port = await raw_http(answer)
-        try:
-            with pytest.raises(error):
-                await one.channels.reach(type(one.peer)("127.0.0.1", port))
-        finally:
-            server.close()
-        assert two.news == [], "nobody is sent elsewhere"
 
 
 async def test_digest_questions_are_bounded() -> None:

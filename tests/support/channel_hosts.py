@@ -15,12 +15,13 @@ from yarl import URL
 
 from dht.ids import NodeId
 from mirror.discovery.base import Peer
-from mirror.peer import wire
+from mirror.peer import frames, wire
 from mirror.peer.channel import Channel
 from mirror.peer.channel_dialer import ChannelDialer
 from mirror.peer.channel_params import ChannelParams
-from mirror.peer.channels import Channels, Me
+from mirror.peer.channels import Channels, Hearing, Me
 from mirror.peer.contacts import Contacts
+from mirror.peer.frames import Hello, Keep
 from mirror.peer.news import ChannelDown, ChannelUp, News
 from mirror.peer.server import PeerServer
 from mirror.peer.strangers import Strangers
@@ -32,7 +33,15 @@ from tests.support.mirror_host import subkeys
 # Far more than anything here takes on a machine that does other things as well.
 DEADLINE_S = 10.0
 
+# What a peer says that is played by hand.
+HELLO = Hello(b"\x09" * 20, 29021, 0)
+KEEP = frames.join(1, [frames.encode_frame(Keep())])
+
 _N = TypeVar("_N")
+
+
+def message(*told: frames.Frame) -> bytes:
+    return frames.join(1, [frames.encode_frame(frame) for frame in told])
 
 
 @dataclass(slots=True)
@@ -97,6 +106,7 @@ async def channel_host(
     unix_clock: Callable[[], float] = time.time,
     clock: Callable[[], float] = time.monotonic,
     address: str = "127.0.0.1",
+    hearing: Hearing | None = None,
 ) -> AsyncIterator[ChannelHost]:
     """`node`: the first byte of its id. `address`: the one that it listens at."""
     keys = subkeys() if keys is None else keys
@@ -116,6 +126,7 @@ async def channel_host(
             strangers,
             params,
             clock,
+            hearing,
         )
         host = ChannelHost(channels, node_id, peer, contacts)
         heard.append(host)

@@ -172,7 +172,6 @@ class Herd:
             want=PARAMS.want_count,
             hedge_s=lambda _: PARAMS.hedge_start_s,
             is_heard_lately=lambda _: True,
-            is_anybody_heard=lambda since: host.heard_at > since,
             silence=host.silence,
             providers_asked_count=2 if verb is Verb.ASK else 0,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from dht.claims.claims import Claims
@@ -30,7 +29,6 @@ class Host:
     claims: Claims
     is_alive: bool = True
     has_joined: bool = True
-    heard_at: float = -math.inf
     silence: Silence = field(default_factory=Silence)
     strikes: dict[bytes, int] = field(default_factory=dict)
     known: Fence | None = None
@@ -49,8 +47,7 @@ class Host:
     slow_per_s: float | None = None
 
     def hears(self, now: float) -> None:
-        self.heard_at = now
-        self.silence.broken()
+        self.silence.heard(now)
 
     def progress(self, now: float) -> int:
         if self.fetching_since is None or self.is_mute:

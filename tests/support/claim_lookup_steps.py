@@ -25,7 +25,6 @@ def lookup(
     own: int = OWN,
     want: int = 16,
     lively: Collection[int] = (),
-    is_anybody_heard: bool = False,
     silence: Silence | None = None,
 ) -> ClaimLookup[Provider]:
     return ClaimLookup(
@@ -36,7 +35,6 @@ def lookup(
         want=want,
         hedge_s=lambda _: HEDGE_S,
         is_heard_lately=lambda asked: int.from_bytes(asked, "big") in lively,
-        is_anybody_heard=lambda _: is_anybody_heard,
         silence=silence or Silence(),
         providers_asked_count=others,
     )

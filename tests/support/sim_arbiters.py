@@ -7,7 +7,6 @@ not joined knows a few anchors and never grants. Records are known at once to al
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -67,7 +66,6 @@ class Member:
     claims: Claims
     joined_at: float
     is_alive: bool = True
-    heard_at: float = -math.inf
     silence: Silence = field(default_factory=Silence)
     anchors: tuple[Member, ...] = ()
     struck: set[int] = field(default_factory=set)
@@ -77,8 +75,7 @@ class Member:
     rulings_count: int = 0
 
     def hears(self, now: float) -> None:
-        self.heard_at = now
-        self.silence.broken()
+        self.silence.heard(now)
 
 
 class Arbiters:
@@ -165,7 +162,6 @@ class Arbiters:
             want=self.params.want_count,
             hedge_s=lambda _: self.params.hedge_start_s,
             is_heard_lately=lambda _: True,
-            is_anybody_heard=lambda since: member.heard_at > since,
             silence=member.silence,
             providers_asked_count=self.params.ask_first_count - 1
             if verb is Verb.ASK and wants_providers

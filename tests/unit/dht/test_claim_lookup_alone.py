@@ -68,7 +68,7 @@ def test_any_answer_ends_the_silence_for_a_lookup() -> None:
     made.start(0.0)
     made.handle(Timer(), CLAIM_HEDGE_S)
     made.handle(Answered(node(2), (), ()), CLAIM_HEDGE_S + 0.01)
-    silence.broken()
+    silence.heard(0.0)
     silence.asked(CLAIM_HEDGE_S + 0.02)
     silence.probed(CLAIM_HEDGE_S + 0.02)
     assert made.next_timer() == DEADLINE_S / 2
@@ -98,5 +98,14 @@ def test_silence_begins_with_the_first_request_and_ends_with_any_word() -> None:
     silence.probed(2.0)
     silence.probed(3.0)
     assert (silence.since, silence.probed_since) == (1.0, 2.0)
-    silence.broken()
-    assert (silence.since, silence.probed_since) == (None, None)
+    silence.heard(4.0)
+    assert (silence.heard_at, silence.since, silence.probed_since) == (4.0, None, None)
+
+
+def test_a_node_is_alone_when_those_it_probed_had_their_time() -> None:
+    silence = silent(1.0)
+    assert silence.alone_at(UNHEARD_S) is None, "the others were not asked"
+    silence.probed(1.5)
+    assert silence.alone_at(UNHEARD_S) == 1.5 + UNHEARD_S
+    silence.heard(1.6)
+    assert silence.alone_at(UNHEARD_S) is None

@@ -123,7 +123,6 @@ def test_at_the_deadline_a_grant_that_waited_for_others_stands() -> None:
         want=1,
         hedge_s=lambda _: 5.0,
         is_heard_lately=lambda _: False,
-        is_anybody_heard=lambda _: False,
         silence=Silence(),
         providers_asked_count=1,
     )
@@ -142,8 +141,14 @@ def test_one_that_has_not_joined_is_passed_over_at_once() -> None:
 # -- busy rather than out of reach --------------------------------------------------------------------------------
 
 
+def heard_at(now: float) -> Silence:
+    silence = Silence()
+    silence.heard(now)
+    return silence
+
+
 def test_where_somebody_was_heard_the_nearest_is_asked_anew_at_the_deadline() -> None:
-    made = lookup(1, 2, lively=[1, 2], is_anybody_heard=True)
+    made = lookup(1, 2, lively=[1, 2], silence=heard_at(0.1))
     made.start(0.0)
     now, commands = 0.0, []
     while now < DEADLINE_S:
@@ -155,7 +160,7 @@ def test_where_somebody_was_heard_the_nearest_is_asked_anew_at_the_deadline() ->
 
 
 def test_it_ends_after_twice_the_time_all_the_same() -> None:
-    made = lookup(1, 2, is_anybody_heard=True)
+    made = lookup(1, 2, silence=heard_at(0.1))
     commands: Sequence[object] = made.start(0.0)
     asked_count = len(claimed(commands))
     now = 0.0
@@ -169,7 +174,7 @@ def test_it_ends_after_twice_the_time_all_the_same() -> None:
 
 
 def test_a_ruling_of_the_first_time_still_stands() -> None:
-    made = lookup(1, is_anybody_heard=True)
+    made = lookup(1, silence=heard_at(0.1))
     made.start(0.0)
     passed(made)
     made.handle(ClaimSilent(node(1)), 0.5)

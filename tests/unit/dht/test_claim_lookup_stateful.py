@@ -74,6 +74,8 @@ class ClaimLookupMachine(RuleBasedStateMachine):
     ) -> None:
         self.known = set(candidates)
         self.silence = Silence()
+        if is_anybody_heard:
+            self.silence.heard(2000.0)
         self.silence.since, self.silence.probed_since = silent_since, probed_since
         self.hedge_s = max(hedge_s, PARAMS.claim_hedge_min_s)
         self.lookup: ClaimLookup[Provider] = ClaimLookup(
@@ -84,7 +86,6 @@ class ClaimLookupMachine(RuleBasedStateMachine):
             want=3,
             hedge_s=lambda _: hedge_s,
             is_heard_lately=lambda asked: int.from_bytes(asked, "big") in lively,
-            is_anybody_heard=lambda _: is_anybody_heard,
             silence=self.silence,
             providers_asked_count=others_count,
         )
