@@ -294,10 +294,11 @@ class Claiming:
         """As DHT.listen."""
         if self._node.silence.probed_since is not None:
             return
-        now = self._loop.time()
-        self._node.silence.asked(now)
-        self._node.silence.probed(now)
-        for contact in self._node.members.nearest(self._node.own.node, self._params.replicas_count):
+        near = self._node.members.nearest(self._node.own.node, self._params.replicas_count)
+        if near:
+            # Who knows nobody yet is not alone for hearing nobody.
+            self._node.silence.probed(self._loop.time())
+        for contact in near:
             self._send(contact, Ping(), _ignore, lambda: None)
 
     def _send(

@@ -207,17 +207,22 @@ class Channels:
         patience = asyncio.timeout(None)
         timer: asyncio.TimerHandle | None = None
 
+        def listen() -> None:
+            nonlocal timer
+            # Once: many calls are slow where all hosts are busy.
+            hearing.listen()
+            timer = loop.call_at(ends_at, look)
+
         def look() -> None:
             nonlocal timer
-            hearing.listen()
-            if hearing.is_alone and loop.time() >= ends_at:
+            if hearing.is_alone:
                 patience.reschedule(loop.time())
             else:
                 timer = loop.call_later(params.alone_look_s, look)
 
         try:
             async with patience:
-                timer = loop.call_later(params.handshake_listen_s, look)
+                timer = loop.call_later(params.handshake_listen_s, listen)
                 return await self._call(peer)
         except TimeoutError as exc:
             raise PeerStalled(str(peer), "said nothing, and no other host is heard") from exc

@@ -33,6 +33,13 @@ async def test_who_is_not_answered_by_anybody_is_alone_until_one_speaks(
             assert not node.dht.is_alone
 
 
+async def test_who_knows_nobody_yet_is_not_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with quiet(caplog):
+        async with live() as node:
+            node.dht.listen()
+            assert node.dht.node.silence.alone_at(PARAMS.claim_unheard_s) is None
+
+
 async def test_who_hears_one_of_them_is_not_alone(caplog: pytest.LogCaptureFixture) -> None:
     with quiet(caplog):
         async with live() as node, member() as one, member() as other:
