@@ -93,8 +93,10 @@ def daemons_of(place: Path) -> list[int]:
     started = {path.parents[1].name for path in place.glob("peili-demo-*/host-*/data/node.json")}
     found = []
     for pid in processes_of(place):
-        command = (Path("/proc") / str(pid) / "cmdline").read_text()
-        found += [pid for name in started if f"/{name}/store" in command]
+        # A child of another kind may have ended meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            command = (Path("/proc") / str(pid) / "cmdline").read_text()
+            found += [pid for name in started if f"/{name}/store" in command]
     return found
 
 
