@@ -50,13 +50,14 @@ class Verb(Enum):
 @dataclass(frozen=True, slots=True)
 class Batch:
     """`target` None: this node keeps the keys itself. `state` means nothing for REMOVE. `urgent`: somebody may be
-    waiting for it; the sweep's can wait."""
+    waiting for it; the sweep's can wait. `sweep`: in which it was put together."""
 
     target: Contact | None
     verb: Verb
     keys: tuple[bytes, ...]
     state: int
     urgent: bool
+    sweep: int = 0
     is_retry: bool = False
 
 
@@ -145,7 +146,7 @@ class Announcements:
         if batch.target is not None and batch.verb is Verb.ADD and any(saturated):
             bits = int.from_bytes(saturated, "little")
             keys = [key for number, key in enumerate(batch.keys) if bits >> number & 1]
-            self._damping.saturated(batch.target.node, keys, self._sweep.number)
+            self._damping.saturated(batch.target.node, keys, batch.sweep)
 
     def failed(self, batch: Batch, now: float) -> None:
         """No answer: it is sent once more, then the sweep makes up for it."""
@@ -293,7 +294,8 @@ class Announcements:
             return
         size = self._params.keys_per_datagram_count
         for at in range(0, len(keys), size):
-            self._queue(Batch(target, verb, tuple(keys[at : at + size]), state, urgent), revision)
+            batch = Batch(target, verb, tuple(keys[at : at + size]), state, urgent, self._sweep.number)
+            self._queue(batch, revision)
 
     def _queue(self, batch: Batch, revision: int) -> None:
         (self._urgent if batch.urgent else self._calm).append((revision, batch))

@@ -13,11 +13,13 @@ from tests.support.announce_bench import PARAMS, PERIOD_S, SETTLED_S, Bench, onc
 # -- damping -------------------------------------------------------------------------------------------------------
 
 
-def test_a_saturated_key_comes_back_at_every_fourth_sweep_there_only() -> None:
+@pytest.mark.parametrize("place", range(6))
+def test_a_saturated_key_comes_back_at_every_fourth_sweep_there_only(place: int) -> None:
+    """Wherever the node stands on the ring: the last one answers when the next sweep has begun."""
     bench = Bench(6)
     keys = bench.keys(5)
     hot = sorted(keys)[2]
-    full = next(node for node in bench.nearest(hot) if node != bench.own.node)
+    full = sorted(bench.nearest(hot) - {bench.own.node})[place]
 
     def answer(batch: Batch) -> None:
         bits = sum(
