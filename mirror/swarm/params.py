@@ -28,6 +28,9 @@ class SwarmParams:
     # Where every source is complete a request takes about so long, so that slow and fast ones end together.
     run_duration_s: float = 0.5
     run_max_bytes: int = 32 * MIB
+    # And for half of its part of what is left at most, shorter and shorter towards the end: what another one takes over
+    # from a run is on its way already, for nothing.
+    run_shares_count: int = 2
     # Requests at one source. The first tells the rate; then as many as cover a round trip.
     source_runs_max_count: int = 4
     # Requests in all: each is a connection and a buffer.

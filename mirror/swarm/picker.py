@@ -23,9 +23,6 @@ from mirror.swarm.pieces import PieceLayout
 from mirror.swarm.rarity import Rarity
 from mirror.swarm.sources import Source
 
-# A run is at most such a share of what is left for each source.
-RUN_SHARES_COUNT = 2
-
 
 @dataclass(slots=True)
 class Wanted:
@@ -78,6 +75,5 @@ class Picker:
 
     def _run_pieces_count(self, source: Source, wanted: Wanted) -> int:
         run_bytes = min(source.rate_bytes_per_s * self._params.run_duration_s, self._params.run_max_bytes)
-        # Shorter and shorter towards the end: what is taken over from a run is on its way for nothing.
-        share_count = wanted.free.bit_count() // (RUN_SHARES_COUNT * wanted.peers_count)
+        share_count = wanted.free.bit_count() // (self._params.run_shares_count * wanted.peers_count)
         return max(1, min(int(run_bytes) // self._layout.piece_bytes, share_count))
