@@ -14,7 +14,7 @@ help: ## this list
 demo: venv-run ## a cluster of five daemons on loopback, an origin behind a slow link, and what it saved
 	@$(PY) -m mirror demo $(ARGS)
 
-test: venv-dev tools ## all tests that matter, two files at a time, in 16 to 18 minutes
+test: venv-dev tools ## all tests that matter, two files at a time, in 13 to 18 minutes
 	@$(PY) -m pytest -q -m "not matrix" -n 2 --dist loadfile $(ARGS)
 
 test-all: venv-dev tools ## the full matrix, and every property with three times the examples
