@@ -380,13 +380,17 @@ class Herd:
     # -- what happens on this host -----------------------------------------------------------------------------------
 
     async def _follow_ingests(self) -> None:
-        async with aclosing(self._ports.ingests.watch()) as events:  # type: ignore[type-var]
+        async with aclosing(self._ports.ingests.watch(self._is_patient)) as events:  # type: ignore[type-var]
             async for event in events:
                 if isinstance(event, EventsLost):
                     log.debug("%s", event.reason)
                 elif event.digest is not None:
                     with self._boundary(event.digest):
                         self._ingest_event(event.digest, event)
+
+    def _is_patient(self, digest: Digest) -> bool:
+        transfer = self._transfers.get(digest)
+        return transfer is not None and not transfer.is_growth_awaited()
 
     def _ingest_event(self, digest: Digest, event: IngestEvent) -> None:
         transfer = self._transfers.get(digest)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import mirror.steer.events as on
 from mirror.errors import ContentNotFound, StoreUnavailable
 from mirror.herd.ports import Put, TransferPorts
+from mirror.herd.readings import Readings
 from mirror.herd.runs import Spawn
 from mirror.herd.swarming import Swarming
 from mirror.ingest.base import IngestFile
@@ -38,6 +39,7 @@ class OwnIngest:
         ports: TransferPorts,
         *,
         begin: Callable[[int | None], Swarming | None],
+        readings: Readings,
         put: Put,
         settle: Callable[[], None],
         spawn: Spawn,
@@ -46,6 +48,7 @@ class OwnIngest:
         self._registry = registry
         self._ports = ports
         self._begin = begin
+        self._readings = readings
         self._put = put
         self._settle = settle
         self._spawn = spawn
@@ -62,6 +65,13 @@ class OwnIngest:
         # The file that is open here vanished: so many bytes of the blob are in it all the same.
         self._kept_bytes = 0
         self._is_aborted = False
+
+    def is_growth_awaited(self) -> bool:
+        """By others, by the swarm, or by the ladder; not where it is what this host sends, nor before it is asked."""
+        if self._is_tailing or self._shown_bytes:
+            return True
+        is_begun_elsewhere = bool(len(self._readings) or self._ports.ingests.size_bytes(self._digest))
+        return is_begun_elsewhere and not self._readings.is_any_begun
 
     # -- orders ----------------------------------------------------------------------------------------------------
 

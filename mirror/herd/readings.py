@@ -21,6 +21,11 @@ class Readings:
     def __contains__(self, request_id: object) -> bool:
         return request_id in self._by_id
 
+    @property
+    def is_any_begun(self) -> bool:
+        """The own containerd is being sent bytes by this host."""
+        return any(reading.is_begun for reading in self._by_id.values())
+
     def add(self, reading: Reading) -> None:
         self._by_id[reading.request_id] = reading
 

@@ -106,11 +106,13 @@ class Transfer:
             registry,
             ports,
             begin=self._begin_own,
+            readings=self._readings,
             put=self._pump.put,
             settle=self._pump.run,
             spawn=self._spawn,
         )
         self.expects = self._own_ingest.expects
+        self.is_growth_awaited = self._own_ingest.is_growth_awaited
         self._trial = Trial(digest, ports, wrong=self._streamed_wrong, spawn=self._spawn)
         self._lone = LoneStreams(
             digest,
@@ -224,10 +226,9 @@ class Transfer:
                 self._spawn(answer_digests(self._swarming, channel, self.digest, first, stop))
             case news.PieceDigestsTold(_, _, _, digests):
                 self._pump.put(swarming.PieceDigests(str(channel.peer), digests))
-            case news.PeerLoad() | news.ChannelDown():
-                self._mesh.heard(channel, told)
             case _:
-                self.used_at = self._ports.clock()
+                if not isinstance(told, news.PeerLoad | news.ChannelDown):
+                    self.used_at = self._ports.clock()
                 self._mesh.heard(channel, told)
         if not isinstance(told, news.PeerHas):  # of which all was told to the pump
             self._pump.run()

@@ -6,7 +6,7 @@ runtime was sent, and nobody has verified it. Complete is only what was committe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -113,8 +113,11 @@ class IngestWatch(Protocol):
         anything. Raises: ContentNotFound, StoreUnavailable (no descriptor is left)."""
         ...
 
-    def watch(self) -> AsyncIterator[WatchEvent]:
+    def watch(self, is_patient: Callable[[Digest], bool] | None = None) -> AsyncIterator[WatchEvent]:
         """What is downloaded now, as `Born` and, where it was seen to grow, `Grew`; then every event. `Grew`
         of one digest that were not read yet become one. Several watches may run at once. Ends only by
-        cancellation."""
+        cancellation.
+
+        `is_patient`: whether this watch may hear a quarter of a second late how a digest grows, as it stands now; asked
+        again and again. None: of no digest. What is born, committed and gone is told at once all the same."""
         ...

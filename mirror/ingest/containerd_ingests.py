@@ -3,7 +3,7 @@
 Rules
 1. A look at the folders (in a thread of its own: a disk that containerd keeps busy may answer late) finds all that
    is there; `table` says what that means. inotify only says when to look, so nothing depends on a sign.
-2. Growth gives no sign and is polled, while something may grow.
+2. Growth gives no sign and is polled, while something may grow; seldom, where no watch waits for it.
 3. Every ingest is opened at the first look that finds it. Its descriptor is what `open` copies, so that it can be
    read when containerd has renamed or deleted the file.
 
@@ -77,8 +77,8 @@ class ContainerdIngests:
             raise ContentNotFound(f"containerd downloads no {digest} now")
         return OpenIngest.of(file)
 
-    def watch(self) -> AsyncIterator[WatchEvent]:
-        return self._feed.watch()
+    def watch(self, is_patient: Callable[[Digest], bool] | None = None) -> AsyncIterator[WatchEvent]:
+        return self._feed.watch(is_patient)
 
     async def run(self) -> None:
         while (content_root := self._find_content_root()) is None:
@@ -120,7 +120,7 @@ class ContainerdIngests:
                 self._lose(f"{where} is not there: containerd never ran, or its root is not mounted here")
             if signs.waits_for_folders and folder.is_mounted:
                 return
-            changes = await signs.wait(self._table.wait_s(now))
+            changes = await signs.wait(self._table.wait_s(now, self._feed.is_patient))
 
     def _lose(self, reason: str) -> None:
         if reason != self._unavailable:

@@ -36,9 +36,13 @@ class IngestFeed:
                 watcher.begin_again(EventsLost(reason))
             watcher.push(event)
 
-    async def watch(self) -> AsyncIterator[WatchEvent]:
+    def is_patient(self, digest: Digest) -> bool:
+        """Whether each watch may hear late how it grows."""
+        return all(one.is_patient is not None and one.is_patient(digest) for one in self._watchers)
+
+    async def watch(self, is_patient: Callable[[Digest], bool] | None = None) -> AsyncIterator[WatchEvent]:
         """As `IngestWatch.watch`."""
-        watcher = _Watcher()
+        watcher = _Watcher(is_patient)
         self._watchers.add(watcher)
         try:
             while True:
@@ -58,7 +62,8 @@ class IngestFeed:
 class _Watcher:
     """One consumer. While it is new, events are not queued: what is present will hold them."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_patient: Callable[[Digest], bool] | None) -> None:
+        self.is_patient = is_patient
         self.is_new = True
         self.woken = asyncio.Event()
         self._queue: OrderedDict[int, WatchEvent] = OrderedDict()

@@ -93,6 +93,19 @@ async def test_one_that_comes_late_is_fed_what_the_others_have() -> None:
         assert len(bed.arbiter.granted) == 1
 
 
+async def test_only_who_is_fed_by_others_may_hear_of_its_growth_late() -> None:
+    """Waiters have no more than the claimant was seen to have."""
+    async with herd(3, BLOB) as bed:
+        bed.origin.allow(HALF)
+        async with pulling(bed.hosts, BLOB) as pulls:
+            await pulls.reach(HALF)
+            claimant = bed.named(bed.arbiter.granted[0])
+            late = {host.name for host in bed.hosts if host.ingests.may_be_late(D)}
+            assert late == {host.name for host in bed.hosts} - {claimant.name}
+            bed.origin.allow(None)
+            await pulls.done()
+
+
 async def test_two_ranges_of_one_blob_share_one_download() -> None:
     async with herd(1, BLOB) as bed:
         holder = await bed.host(BLOB)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from mirror.errors import ContentNotFound
 from mirror.ingest.base import (
@@ -88,8 +88,12 @@ class MemoryIngests:
             raise ContentNotFound(f"nobody downloads {digest} now")
         return OpenIngest.of(ingest.file)
 
-    def watch(self) -> AsyncIterator[WatchEvent]:
-        return self._feed.watch()
+    def watch(self, is_patient: Callable[[Digest], bool] | None = None) -> AsyncIterator[WatchEvent]:
+        return self._feed.watch(is_patient)
+
+    def may_be_late(self, digest: Digest) -> bool:
+        """Nobody waits for its growth, as those who watch say."""
+        return self._feed.is_patient(digest)
 
     def close(self) -> None:
         for ingest in self._made:

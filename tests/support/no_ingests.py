@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from mirror.errors import ContentNotFound
 from mirror.ingest.base import IngestFile, WatchEvent
@@ -27,6 +27,6 @@ class NoIngests:
     def open(self, digest: Digest) -> IngestFile:
         raise ContentNotFound(f"nobody is seen to download {digest}")
 
-    async def watch(self) -> AsyncIterator[WatchEvent]:
+    async def watch(self, is_patient: Callable[[Digest], bool] | None = None) -> AsyncIterator[WatchEvent]:
         await asyncio.Event().wait()
         yield  # type: ignore[misc]  # never reached: it makes this a generator

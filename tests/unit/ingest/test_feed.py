@@ -79,3 +79,14 @@ async def test_a_watch_that_ends_is_forgotten() -> None:
     feed.tell(Grew(A, 1))
     late = feed.watch()
     assert await take(late, 1) == [BORN_A]
+
+
+async def test_growth_may_be_late_where_each_watch_says_so() -> None:
+    feed = IngestFeed(lambda: [BORN_A])
+    first, second = feed.watch(lambda digest: digest == A), feed.watch(lambda _: True)
+    assert feed.is_patient(B), "nobody watches"
+    await asyncio.gather(take(first, 1), take(second, 1))
+    assert (feed.is_patient(A), feed.is_patient(B)) == (True, False)
+    third = feed.watch()
+    await take(third, 1)
+    assert not feed.is_patient(A)

@@ -16,6 +16,7 @@ from mirror.ingest.table import (
     LEADER_SILENT_S,
     NASCENT_POLL_S,
     NASCENT_S,
+    PATIENT_POLL_S,
     QUIET_AFTER_S,
     QUIET_POLL_S,
     IngestKey,
@@ -166,21 +167,43 @@ def test_an_ended_ingest_is_wanted_for_a_while() -> None:
     assert table.wanted_keys() == set()
 
 
+def awaited(_: Digest) -> bool:
+    """No watch is patient."""
+    return False
+
+
 def test_how_long_to_wait() -> None:
     table = IngestTable()
     table.note(look(), 0)
-    assert table.wait_s(0) == IDLE_POLL_S
+    assert table.wait_s(0, awaited) == IDLE_POLL_S
     table.note(look(nascent=["one"]), 10)
-    assert table.wait_s(10) == NASCENT_POLL_S
+    assert table.wait_s(10, awaited) == NASCENT_POLL_S
     table.note(look(nascent=["one"]), 10 + NASCENT_S)
-    assert table.wait_s(10 + NASCENT_S) == GROWTH_POLL_S
-    assert table.wait_s(10 + QUIET_AFTER_S) == QUIET_POLL_S
+    assert table.wait_s(10 + NASCENT_S, awaited) == GROWTH_POLL_S
+    assert table.wait_s(10 + QUIET_AFTER_S, awaited) == QUIET_POLL_S
     table.note(look(seen("one", 0)), 50)
-    assert table.wait_s(50) == GROWTH_POLL_S
+    assert table.wait_s(50, awaited) == GROWTH_POLL_S
     table.note(look(seen("one", 0)), 50 + QUIET_AFTER_S)
-    assert table.wait_s(50 + QUIET_AFTER_S) == QUIET_POLL_S
+    assert table.wait_s(50 + QUIET_AFTER_S, awaited) == QUIET_POLL_S
     table.note(look(seen("one", 1)), 100)
-    assert table.wait_s(100) == GROWTH_POLL_S
+    assert table.wait_s(100, awaited) == GROWTH_POLL_S
+
+
+def test_growth_that_nobody_waits_for_is_looked_at_seldom() -> None:
+    table = IngestTable()
+    table.note(look(seen("one", 1, A), seen("two", 1, B)), 10)
+    assert table.wait_s(11, lambda digest: digest == A) == GROWTH_POLL_S, "B may not be late"
+    assert table.wait_s(11, lambda _: True) == PATIENT_POLL_S
+    table.note(look(seen("one", 1, A), seen("two", 1, B)), 10 + QUIET_AFTER_S)
+    assert table.wait_s(10 + QUIET_AFTER_S, lambda _: True) == QUIET_POLL_S
+    table.note(look(seen("one", 1, A), nascent=["new"]), 60)
+    assert table.wait_s(60, lambda _: True) == NASCENT_POLL_S, "a birth may not be late"
+
+
+def test_what_has_no_digest_is_looked_at_seldom() -> None:
+    table = IngestTable()
+    table.note(look(seen("one", 1, None)), 10)
+    assert table.wait_s(11, awaited) == PATIENT_POLL_S
 
 
 class Downloads(RuleBasedStateMachine):

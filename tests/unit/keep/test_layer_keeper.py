@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -44,9 +44,9 @@ class Ingests(MemoryIngests):
         super().__init__()
         self.watched = asyncio.Event()
 
-    async def watch(self) -> AsyncIterator[WatchEvent]:
+    async def watch(self, is_patient: Callable[[Digest], bool] | None = None) -> AsyncIterator[WatchEvent]:
         self.watched.set()
-        async for event in super().watch():
+        async for event in super().watch(is_patient):
             yield event
 
     def commit_unseen(self, digest: Digest) -> None:
