@@ -32,7 +32,7 @@ ASK_REASONS: Final = {
 }
 OWN_INGEST: Final = "own ingest"
 # The ladder hears of progress so often.
-PROGRESS_EVERY_S: Final = 0.1
+PROGRESS_EVERY_S: Final = 0.25
 # The last piece goes into the digest, in a worker thread.
 HASH_S: Final = 0.005
 # A debounced announcement, and its datagrams.
