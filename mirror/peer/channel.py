@@ -62,6 +62,7 @@ class Channel:
         self._outbox = Outbox(params, load_ratio)
         self._inbox = Inbox(Endpoint(peer.address, peer.port), self._outbox, params)
         self._due = asyncio.Event()
+        self._is_urgent = asyncio.Event()
         self._ended = asyncio.Event()
 
     def __str__(self) -> str:
@@ -190,12 +191,18 @@ class Channel:
             await self._socket.send(frames.join(self._version, [frames.encode_frame(frames.Keep())]))
         batch_s = self._params.batch_s
         sent_at = -math.inf
+        call_later = asyncio.get_running_loop().call_later
         while True:
             await self._due.wait()
             # Before a batch, not behind it: most come later than that, and cost no timer.
             if (wait_s := sent_at + batch_s - self._clock()) > 0:
-                await asyncio.sleep(wait_s)
+                timer = call_later(wait_s, self._is_urgent.set)
+                try:
+                    await self._is_urgent.wait()
+                finally:
+                    timer.cancel()
             self._due.clear()
+            self._is_urgent.clear()
             while (message := self._outbox.next_message(self._version)) is not None:
                 await self._socket.send(message)
             sent_at = self._clock()
@@ -218,6 +225,8 @@ class Channel:
     def _wake(self) -> None:
         if self._outbox.is_due:
             self._due.set()
+            if self._outbox.is_urgent:
+                self._is_urgent.set()
 
     def _tell(self, told: News) -> None:
         """Nothing after the end."""

@@ -5,6 +5,9 @@ Rules
    as HAVE, many or fewer pieces as STATE. However long the peer takes nothing, this does not grow.
 2. A stream is named when its digest is first told, its number never comes again on that channel.
 3. A stream that the peer declined is silent until the digest is left and told anew.
+4. Some news waits for no batch (`is_urgent`): what somebody may be held up by until he hears it, and comes but a few
+   times a stream. A stream's first word, its first piece, its last one, where its bytes come from, its end; a question,
+   and an answer.
 """
 
 from __future__ import annotations
@@ -87,6 +90,7 @@ class Outbox:
         self._next_number = 0
         # Streams with something to tell, in the order in which it came up.
         self._due: OrderedDict[int, None] = OrderedDict()
+        self._urgent: set[int] = set()
         self._closes: dict[int, int] = {}
         self._declines: dict[int, int] = {}
         self._asks: dict[tuple[int, int, int], None] = {}
@@ -110,6 +114,11 @@ class Outbox:
             or self._answers
             or self._load != self._told_load
         )
+
+    @property
+    def is_urgent(self) -> bool:
+        """Something is due that is not to wait for a batch."""
+        return bool(self._urgent or self._closes or self._asks or self._answers)
 
     def tell(self, digest: Digest, size_bytes: int, bitfield: Bitfield, is_fed: bool) -> None:
         """`size_bytes` 0: not known. Raises: ChannelFull."""
@@ -143,7 +152,7 @@ class Outbox:
         if stream is None:
             return
         del self._by_number[stream.number]
-        self._due.pop(stream.number, None)
+        self._tell_no_more(stream)
         for answer in [one for one in self._answers if one[0] == stream.number]:
             del self._answers[answer]
         if stream.told_size_bytes >= 0 and not stream.is_declined:
@@ -164,7 +173,7 @@ class Outbox:
         if stream is None or stream.is_declined or stream.told_size_bytes < 0:
             return None
         stream.is_declined = True
-        self._due.pop(number, None)
+        self._tell_no_more(stream)
         return stream.digest
 
     # -- single frames -----------------------------------------------------------------------------------------------
@@ -264,16 +273,21 @@ class Outbox:
                 raise AssertionError("KEEP is the handshake's")
 
     def _mark(self, stream: _Stream) -> None:
-        is_due = not stream.is_declined and (
-            stream.told_size_bytes != stream.size_bytes
-            or stream.told_mask != stream.bitfield.mask
-            or stream.told_is_fed != stream.is_fed
-            or stream.told_peers != stream.peers
-        )
-        if is_due:
-            self._due[stream.number] = None
+        mask = stream.bitfield.mask
+        is_another = stream.told_size_bytes != stream.size_bytes or stream.told_is_fed != stream.is_fed
+        has_pieces = stream.told_mask != mask
+        if stream.is_declined or not (is_another or has_pieces or stream.told_peers != stream.peers):
+            self._tell_no_more(stream)
+            return
+        self._due[stream.number] = None
+        if is_another or (has_pieces and (not stream.told_mask or stream.bitfield.is_complete)):
+            self._urgent.add(stream.number)
         else:
-            self._due.pop(stream.number, None)
+            self._urgent.discard(stream.number)
+
+    def _tell_no_more(self, stream: _Stream) -> None:
+        self._due.pop(stream.number, None)
+        self._urgent.discard(stream.number)
 
     def streams(self) -> Sequence[Digest]:
         """The digests that are told, for tests and the status page."""

@@ -127,6 +127,25 @@ async def test_haves_are_batched() -> None:
         assert len(two.of(PeerHas)) + len(two.of(PeerHolds)) <= 4
 
 
+async def test_what_somebody_may_be_held_up_by_waits_for_no_batch() -> None:
+    """Batches are so long here that one who waits for them hears nothing in this test's time."""
+    params = ChannelParams(batch_s=1000.0)
+    async with channel_host(1, params=params) as one, channel_host(2) as two:
+        channel = await one.channels.reach(two.peer)
+        await two.channel()
+        channel.hold(D, SIZE, Bitfield(COUNT), False)
+        await two.hears(PeerHolds)
+        channel.add(D, [0])
+        assert (await two.hears(PeerHas)).pieces == (0,)
+        channel.add(D, [1])
+        channel.hold(layer(1), SIZE, Bitfield(COUNT), False)
+        await two.until(lambda: len(two.of(PeerHolds)) == 2)
+        assert _count_held(two.news) == 2, "what else is due goes with it"
+        channel.add(D, range(2, COUNT - 1))
+        channel.add(D, [COUNT - 1])
+        await two.until(lambda: _count_held(two.news) == COUNT)
+
+
 def _count_held(told_news: list[tuple[Channel, News]]) -> int:
     """Pieces of all digests, as one was told."""
     masks: dict[Digest, int] = {}

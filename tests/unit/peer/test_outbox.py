@@ -171,3 +171,52 @@ def test_an_allowance_makes_wait_for_what_is_missing() -> None:
     assert allowance.short_s(0.6) == pytest.approx(0.6), "one who waits as told is still as fast as he may be"
     assert allowance.take(0, 5.0) == 0
     assert allowance.short_s(5.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "size_bytes", "is_fed", "is_urgent"),
+    [
+        ([], [3], SIZE, False, True),
+        ([3], [3, 4], SIZE, False, False),
+        ([3], [4], SIZE, False, False),
+        ([3], [], SIZE, False, False),
+        (range(COUNT - 1), range(COUNT), SIZE, False, True),
+        ([3], [3], SIZE, True, True),
+        ([3], [3], SIZE - 1, False, True),
+        ([3], [3], SIZE, False, False),
+    ],
+    ids=["first piece", "one more", "another", "none", "last piece", "source", "size", "the same"],
+)
+def test_what_waits_for_no_batch(
+    before: list[int], now: list[int], size_bytes: int, is_fed: bool, is_urgent: bool
+) -> None:
+    outbox = opened(*before)
+    assert not outbox.is_urgent, "all of it was told"
+    outbox.tell(D, size_bytes, Bitfield.holding(COUNT, now), is_fed)
+    assert outbox.is_urgent == is_urgent
+    batch(outbox)
+    assert not outbox.is_urgent
+
+
+def test_a_first_word_and_a_last_one_wait_for_no_batch() -> None:
+    outbox = Outbox(ChannelParams(), 0.0)
+    outbox.tell(D, SIZE, Bitfield(COUNT), False)
+    assert outbox.is_urgent
+    batch(outbox)
+    outbox.name(D, [Peer("10.0.0.1", 7)])
+    outbox.load(0.9)
+    assert outbox.is_due and not outbox.is_urgent
+    outbox.leave(D, LeaveReason.DONE)
+    assert outbox.is_urgent
+    batch(outbox)
+    assert not outbox.is_urgent
+
+
+def test_what_is_taken_back_or_declined_is_not_urgent() -> None:
+    outbox = opened()
+    outbox.tell(D, SIZE, Bitfield.holding(COUNT, [1]), False)
+    outbox.tell(D, SIZE, Bitfield(COUNT), False)
+    assert not outbox.is_urgent
+    outbox.tell(D, SIZE, Bitfield.holding(COUNT, [1]), False)
+    outbox.declined(0)
+    assert not outbox.is_urgent
