@@ -72,7 +72,7 @@ class SwarmParams:
     # A stranger can name any number of sources.
     sources_max_count: int = 64
     find_interval_s: float = 5.0
-    # While nothing is under way.
+    # While nothing is under way, and nothing came for so long.
     find_hungry_s: float = 1.0
     # Doubled by each failure in a row.
     failure_rest_s: float = 0.5
@@ -102,9 +102,9 @@ class SwarmParams:
     # -- ends -------------------------------------------------------------------------------------------------------
     # No byte from anybody for so long while a reader waits (a body that pauses for so long is ended).
     give_up_s: float = 20.0
-    # While nothing is under way the clock is looked at so often: how late a source is asked again after its rest.
+    # While nothing is under way and a source rests the clock is looked at so often: how late it is asked again.
     tick_s: float = 0.1
-    # While something is: how late a hedge can be. Most that is to be done is done when a piece comes.
+    # Else: how late a hedge can be. Most that is to be done is done when a piece comes.
     tick_busy_s: float = 0.25
     # While it is not, and our own containerd brings the blob: each of its steps is an event. This is for room that is
     # found again in the spool.

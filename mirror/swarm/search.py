@@ -16,9 +16,11 @@ class Search:
     def ended(self) -> None:
         self._is_running = False
 
-    def is_due(self, source_count: int, now: float, *, is_hungry: bool) -> bool:
-        """One at a time; true begins it. `is_hungry`: nothing is under way."""
+    def is_due(self, source_count: int, heard_at: float, now: float, *, is_idle: bool) -> bool:
+        """One at a time; true begins it. `heard_at`: when bytes came last. `is_idle`: nothing is under way, which is no
+        hunger where pieces come as a claimant gets them."""
         params = self._params
+        is_hungry = is_idle and (not source_count or now - heard_at >= params.find_hungry_s)
         has_enough = source_count >= params.sources_wanted_count
         if self._is_running or (has_enough and not is_hungry):
             return False

@@ -152,6 +152,8 @@ class Sources:
         # Whether some are nearer than others, or fed from the origin: if not, nobody is to be spared.
         self.is_level = True
         self.has_own_ingest = False
+        # Whoever rests may be asked again by then.
+        self._resting_until = -math.inf
         # Counts all that `reach` is made of, but for the time.
         self.version = 0
 
@@ -239,6 +241,10 @@ class Sources:
 
     # -- who may be asked ------------------------------------------------------------------------------------------
 
+    def tick_s(self, now: float) -> float:
+        """How long from now the clock need not be looked at, while nothing is under way."""
+        return self._params.tick_s if self._resting_until > now else self._params.tick_busy_s
+
     def usable(self, now: float) -> list[Source]:
         return [source for source in self._present.values() if source.is_usable(now)]
 
@@ -274,7 +280,7 @@ class Sources:
         if failure is Failure.BUSY:
             rest_s = min(params.busy_rest_s * 2.0**source.busy_count, params.busy_rest_max_s)
             source.busy_count = min(source.busy_count + 1, STREAK_MAX_COUNT)
-            source.rests_until = max(source.rests_until, now + rest_s * (0.5 + self._rng.random() / 2))
+            self._rests(source, now + rest_s * (0.5 + self._rng.random() / 2))
             return
         self.version += 1
         if failure is Failure.ABSENT:
@@ -285,7 +291,11 @@ class Sources:
         # Silence took long to find already: who waits has no time for another.
         count = 2 if failure is Failure.SILENT else 1
         source.failure_count = min(source.failure_count + count, STREAK_MAX_COUNT)
-        source.rests_until = max(source.rests_until, now + rest_s)
+        self._rests(source, now + rest_s)
+
+    def _rests(self, source: Source, until: float) -> None:
+        source.rests_until = max(source.rests_until, until)
+        self._resting_until = max(self._resting_until, until)
 
     def forgive(self, source: Source) -> None:
         """A piece of it arrived."""

@@ -157,8 +157,9 @@ class Swarm:
         """None: nothing happens by time alone."""
         if self.is_over or (self.phase is Phase.FETCHING and self._runs.is_whole):
             return None
-        idle_s = self._params.tick_fed_s if self._requests.is_fed_here else self._params.tick_s
-        return self._ticked_at + (self._params.tick_busy_s if len(self._runs) else idle_s)
+        params, at = self._params, self._ticked_at
+        idle_s = params.tick_fed_s if self._requests.is_fed_here else self._sources.tick_s(at)
+        return at + (params.tick_busy_s if len(self._runs) else idle_s)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -310,7 +311,7 @@ class Swarm:
     def _look_for_more(self, now: float) -> list[Command]:
         if self._requests.is_idle or self._requests.is_unread_ahead:
             return []
-        is_due = self._search.is_due(len(self._sources), now, is_hungry=not len(self._runs))
+        is_due = self._search.is_due(len(self._sources), self._heard_at, now, is_idle=not len(self._runs))
         return [FindSources()] if is_due else []
 
     # -- readers ---------------------------------------------------------------------------------------------------

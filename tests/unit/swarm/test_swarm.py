@@ -11,6 +11,7 @@ from mirror.swarm.events import (
     BeginAgain,
     CancelRun,
     DigestMatched,
+    Failure,
     FindSources,
     Finish,
     GiveUp,
@@ -241,6 +242,35 @@ def test_sources_are_searched_for_at_once_and_more_often_without_any() -> None:
     for number in range(PARAMS.sources_wanted_count):
         bed.partial(f"s{number}")
     assert searches(bed, 15) <= 4, "nobody has anything, but there are enough of them"
+
+
+def test_nobody_is_searched_for_between_pieces_that_come_one_by_one() -> None:
+    """Of what a claimant is given piece by piece nothing is under way every other moment."""
+    bed = Bed(40)
+    bed.read()
+    bed.tell(SearchEnded())
+    bed.partial("a", is_fed=True)
+    for piece in range(8):
+        (asked,) = bed.tell(Have("a", (piece,)))
+        assert isinstance(asked, RequestRun)
+        bed.arrive(asked.run_id)
+        assert searches(bed, 0.6) == 0
+    assert searches(bed, 0.6) == 1, "nothing came for a second"
+
+
+def test_while_nothing_is_under_way_the_clock_is_looked_at_often_only_for_a_source_that_rests() -> None:
+    bed = Bed(4)
+    bed.read()
+    bed.partial("a")
+    assert bed.swarm.next_timer() == bed.now + PARAMS.tick_busy_s
+    bed.tell(Have("a", (0,)))
+    bed.fail(1, Failure.BUSY)
+    assert bed.swarm.next_timer() == bed.now + PARAMS.tick_s
+    bed.wait(PARAMS.busy_rest_s)
+    assert bed.asked("a") == [0], "it was asked again as soon as it could be"
+    bed.fail(2, Failure.ABSENT)
+    bed.wait(2 * PARAMS.failure_rest_s)
+    assert bed.swarm.next_timer() == bed.now + PARAMS.tick_busy_s
 
 
 def test_a_reader_without_a_byte_for_long_is_given_up() -> None:
