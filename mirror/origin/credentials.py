@@ -31,6 +31,8 @@ FILE_MAX_BYTES = 1024 * 1024
 LOOK_AGAIN_S = 1.0
 # Cloud helpers ask a server of their own; one that takes longer would use up what the caller has.
 HELPER_TIMEOUT_S = 5.0
+# A killed one is gone within milliseconds.
+HELPER_END_MAX_S = 1.0
 # What a helper answered is used this long: it is a process each, and its tokens live for hours.
 HELPER_KEPT_S = 60.0
 # And this long when it failed: long enough that a herd of requests does not start a herd of processes.
@@ -163,5 +165,11 @@ async def _run_helper(call: HelperCall) -> Credential | None:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+            # asyncio tells that it has ended when its pipes have, too: one that is full is to be read, and a process of
+            # its own may hold it open.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HELPER_END_MAX_S):
+                    while await process.stdout.read(HELPER_ANSWER_MAX_BYTES):
+                        pass
+                    await process.wait()
     return parse_helper_answer(bytes(answer)) if exit_code == 0 else None

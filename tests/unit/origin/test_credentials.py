@@ -6,14 +6,17 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror.origin import credentials as credentials_module
 from mirror.origin.credentials import FILE_MAX_BYTES, HELPER_FAILED_KEPT_S, HELPER_KEPT_S, Credentials
 from mirror.origin.docker_config import CredentialsDamaged, IdentityToken, Password
+from tests.support.store_beds import eventually
 
 
 class Clock:
@@ -180,6 +183,50 @@ async def test_a_helper_that_tells_nothing_leaves_the_file(
         clock.now_s += HELPER_FAILED_KEPT_S + 1
         await credentials.find("reg.example")
         assert len(asked(helpers, "store")) == 2
+
+
+async def test_a_helper_that_has_filled_its_pipe_is_left(
+    tmp_path: Path, helpers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio has stopped reading then, and would wait for the pipe's end for ever."""
+    begin = asyncio.create_subprocess_exec
+
+    async def begun(*words: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await begin(*words, **options)
+        answer = process.stdout
+        assert answer is not None
+
+        async def read(count: int) -> bytes:
+            monkeypatch.setattr(answer, "read", at_once)
+            await eventually(lambda: answer._paused)  # type: ignore[attr-defined]
+            return await at_once(count)
+
+        at_once = answer.read
+        monkeypatch.setattr(answer, "read", read)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", begun)
+    monkeypatch.setattr(credentials_module, "HELPER_ANSWER_MAX_BYTES", 10)
+    path = tmp_path / "config.json"
+    write(path, {"credsStore": "store", "auths": {"reg.example": {"identitytoken": "t"}}})
+    install(helpers, "store", "exec yes '{}'")
+    async with asyncio.timeout(10):
+        assert await Credentials(path, Clock()).find("reg.example") == IdentityToken("t")
+
+
+async def test_a_helper_whose_child_holds_its_pipe_is_left(
+    tmp_path: Path, helpers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials_module, "HELPER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(credentials_module, "HELPER_END_MAX_S", 0.2)
+    path = tmp_path / "config.json"
+    write(path, {"credsStore": "store", "auths": {"reg.example": {"identitytoken": "t"}}})
+    install(helpers, "store", f"sleep 60 & echo $! > {helpers}/child; wait")
+    try:
+        async with asyncio.timeout(10):
+            assert await Credentials(path, Clock()).find("reg.example") == IdentityToken("t")
+    finally:
+        os.kill(int((helpers / "child").read_text()), signal.SIGKILL)
 
 
 async def test_a_helper_that_is_not_there_is_a_warning(
