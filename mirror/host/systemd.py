@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from mirror import child_process
 from mirror.host.errors import HostError
 from mirror.host.unit import START_TIMEOUT_S, STOP_TIMEOUT_S, UNIT_NAME
 
@@ -187,9 +188,7 @@ async def _run(*command: str, limit_s: float | None = None) -> _Done:
             f"{' '.join(command)} has not ended after {limit_s:g} s; look at: systemctl list-jobs"
         ) from None
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await child_process.kill(process)
     # communicate() has returned, so it has ended.
     assert process.returncode is not None
     return _Done(

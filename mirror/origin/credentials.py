@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirror import child_process
 from mirror.origin.docker_config import (
     NO_CONFIG,
     Credential,
@@ -31,8 +32,6 @@ FILE_MAX_BYTES = 1024 * 1024
 LOOK_AGAIN_S = 1.0
 # Cloud helpers ask a server of their own; one that takes longer would use up what the caller has.
 HELPER_TIMEOUT_S = 5.0
-# A killed one is gone within milliseconds.
-HELPER_END_MAX_S = 1.0
 # What a helper answered is used this long: it is a process each, and its tokens live for hours.
 HELPER_KEPT_S = 60.0
 # And this long when it failed: long enough that a herd of requests does not start a herd of processes.
@@ -162,14 +161,5 @@ async def _run_helper(call: HelperCall) -> Credential | None:
     except TimeoutError:
         raise CredentialsDamaged(f"it did not answer within {HELPER_TIMEOUT_S:g} s") from None
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            # asyncio tells that it has ended when its pipes have, too: one that is full is to be read, and a process of
-            # its own may hold it open.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HELPER_END_MAX_S):
-                    while await process.stdout.read(HELPER_ANSWER_MAX_BYTES):
-                        pass
-                    await process.wait()
+        await child_process.kill(process)
     return parse_helper_answer(bytes(answer)) if exit_code == 0 else None

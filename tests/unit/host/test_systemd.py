@@ -5,7 +5,9 @@ That the real one says so is seen in tests/integration/test_systemd_real.py.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import stat
 import time
 from collections.abc import Mapping
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror import child_process
 from mirror.host import systemd
 from mirror.host.errors import HostError
 from mirror.host.systemd import Started, forget, is_here, start, stop, version
@@ -209,3 +212,18 @@ async def test_one_that_does_not_answer_is_not_waited_for(
         HostError, match=r"daemon-reload has not ended after 0\.2 s; look at: systemctl list-jobs"
     ):
         await forget()
+
+
+async def test_one_whose_child_holds_its_pipes_is_not_waited_for(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = fake.folder / "child"
+    (fake.folder / "systemctl").write_text(f"#!/bin/sh\nsleep 60 & echo $! > {child}; wait\n")
+    monkeypatch.setattr(systemd, "COMMAND_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(child_process, "GONE_MAX_S", 0.2)
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(HostError, match="daemon-reload has not ended"):
+                await forget()
+    finally:
+        os.kill(int(child.read_text()), signal.SIGKILL)

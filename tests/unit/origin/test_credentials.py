@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mirror import child_process
 from mirror.origin import credentials as credentials_module
 from mirror.origin.credentials import FILE_MAX_BYTES, HELPER_FAILED_KEPT_S, HELPER_KEPT_S, Credentials
 from mirror.origin.docker_config import CredentialsDamaged, IdentityToken, Password
@@ -218,7 +219,7 @@ async def test_a_helper_whose_child_holds_its_pipe_is_left(
     tmp_path: Path, helpers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(credentials_module, "HELPER_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(credentials_module, "HELPER_END_MAX_S", 0.2)
+    monkeypatch.setattr(child_process, "GONE_MAX_S", 0.2)
     path = tmp_path / "config.json"
     write(path, {"credsStore": "store", "auths": {"reg.example": {"identitytoken": "t"}}})
     install(helpers, "store", f"sleep 60 & echo $! > {helpers}/child; wait")
