@@ -62,7 +62,8 @@ class Channel:
         self._outbox = Outbox(params, load_ratio)
         self._inbox = Inbox(Endpoint(peer.address, peer.port), self._outbox, params)
         self._due = asyncio.Event()
-        self._is_urgent = asyncio.Event()
+        # What is due is to go now: it is urgent, or the time of the next batch has come.
+        self._is_time = asyncio.Event()
         self._ended = asyncio.Event()
 
     def __str__(self) -> str:
@@ -191,18 +192,17 @@ class Channel:
             await self._socket.send(frames.join(self._version, [frames.encode_frame(frames.Keep())]))
         batch_s = self._params.batch_s
         sent_at = -math.inf
-        call_later = asyncio.get_running_loop().call_later
         while True:
             await self._due.wait()
             # Before a batch, not behind it: most come later than that, and cost no timer.
             if (wait_s := sent_at + batch_s - self._clock()) > 0:
-                timer = call_later(wait_s, self._is_urgent.set)
+                timer = asyncio.get_running_loop().call_later(wait_s, self._is_time.set)
                 try:
-                    await self._is_urgent.wait()
+                    await self._is_time.wait()
                 finally:
                     timer.cancel()
             self._due.clear()
-            self._is_urgent.clear()
+            self._is_time.clear()
             while (message := self._outbox.next_message(self._version)) is not None:
                 await self._socket.send(message)
             sent_at = self._clock()
@@ -226,7 +226,7 @@ class Channel:
         if self._outbox.is_due:
             self._due.set()
             if self._outbox.is_urgent:
-                self._is_urgent.set()
+                self._is_time.set()
 
     def _tell(self, told: News) -> None:
         """Nothing after the end."""
