@@ -70,8 +70,10 @@ class OwnIngest:
         """By others, by the swarm, or by the ladder; not where it is what this host sends, nor before it is asked."""
         if self._is_tailing or self._shown_bytes:
             return True
-        is_begun_elsewhere = bool(len(self._readings) or self._ports.ingests.size_bytes(self._digest))
-        return is_begun_elsewhere and not self._readings.is_any_begun
+        if self._readings.is_any_begun:
+            return False
+        # A request that is held may be sent to the origin; bytes that no request of ours brought come from there.
+        return len(self._readings) > 0 or bool(self._ports.ingests.size_bytes(self._digest))
 
     # -- orders ----------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class LayerKeeper:
             self._let_go(list(self._files))
 
     async def _listen(self) -> None:
-        async for event in self._ingests.watch(lambda _: True):
+        async for event in self._ingests.watch(is_patient=lambda _: True):
             if isinstance(event, Committed):
                 self._hold(event.digest)
 

@@ -16,6 +16,7 @@ from dht.claims.rulings import Ruling
 from dht.wire.codec import AskReason, Fence, Verb
 from mirror.discovery.dht_rulings import from_dht
 from mirror.herd.own_word import OWN_WORD_S
+from mirror.herd.reports import PROGRESS_EVERY_S
 from mirror.oci.byterange import ByteSpan
 from mirror.steer.ladder import Ladder
 from mirror.swarm.bitfield import Bitfield, mask_of, ones_from
@@ -31,8 +32,6 @@ ASK_REASONS: Final = {
     do.AskReason.SLOW_CLAIMANT: AskReason.SLOW_CLAIMANT,
 }
 OWN_INGEST: Final = "own ingest"
-# The ladder hears of progress so often.
-PROGRESS_EVERY_S: Final = 0.25
 # The last piece goes into the digest, in a worker thread.
 HASH_S: Final = 0.005
 # A debounced announcement, and its datagrams.
